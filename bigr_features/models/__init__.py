@@ -1,0 +1,1 @@
+"""The parts of BiGR and its timm entries."""

@@ -1,0 +1,202 @@
+"""Every number that shapes a model: two frozen dataclasses, saved as JSON beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..bernoulli import NOISE_SCHEDULES
+
+
+class _Config:
+    """Conversion to and from plain dictionaries, strict about names."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; its fields are {', '.join(known)}.")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def replace(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class TokenizerConfig(_Config):
+    """Shape of the binary autoencoder. The default is the official 256 x 256 tokenizer with 24 bits.
+
+    Parameters
+    ----------
+    image_size : int
+        Side of the training images in pixels. With attention_resolutions it decides which levels hold attention.
+    in_chans : int
+        Image channels.
+    channels : int
+        Channels of the first level, a multiple of 32 (group norm).
+    channel_multipliers : tuple of int
+        Channels of each level over `channels`; the resolution halves between levels.
+    num_res_blocks : int
+        Residual blocks a level in the encoder.
+    decoder_multiplier : float
+        Residual blocks a level in the decoder, over num_res_blocks.
+    attention_resolutions : tuple of int
+        Sides, in positions, of the levels whose residual blocks are followed by attention.
+    embed_dim : int
+        Channels between the encoder and the bits, and between the bits and the decoder.
+    code_dim : int
+        K, bits a token.
+    norm_first : bool
+        Whether the decoder starts with a group norm.
+    """
+
+    image_size: int = 256
+    in_chans: int = 3
+    channels: int = 128
+    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    num_res_blocks: int = 2
+    decoder_multiplier: float = 1.0
+    attention_resolutions: tuple[int, ...] = (16,)
+    embed_dim: int = 256
+    code_dim: int = 24
+    norm_first: bool = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))
+        object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
+        for name in ("image_size", "in_chans", "channels", "num_res_blocks", "embed_dim", "code_dim"):
+            _positive(self, name)
+        if not self.channel_multipliers or min(self.channel_multipliers) < 1:
+            raise ValueError(f"channel_multipliers={self.channel_multipliers}, but one positive number a level is needed.")
+        if self.channels % 32 or (self.norm_first and self.embed_dim % 32):
+            raise ValueError(
+                f"channels={self.channels}, embed_dim={self.embed_dim}: both must be multiples of 32 (group norm with 32 groups)."
+            )
+        if self.image_size % self.downsampling:
+            raise ValueError(
+                f"image_size={self.image_size} is not a multiple of {self.downsampling}, "
+                f"the downsampling of {len(self.channel_multipliers)} levels."
+            )
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a token, along one side."""
+        return 2 ** (len(self.channel_multipliers) - 1)
+
+    @property
+    def grid_size(self) -> int:
+        """Side G of the token grid at image_size."""
+        return self.image_size // self.downsampling
+
+
+@dataclass(frozen=True)
+class GeneratorConfig(_Config):
+    """Shape of the generator and of its training loss. The default is the official BiGR-L with 24 bits.
+
+    Parameters
+    ----------
+    code_dim : int
+        K, bits a token.
+    depth, width, num_heads : int
+        Blocks, channels and attention heads of the trunk. width / num_heads must be a multiple of 4 (2-D rotary positions).
+    grid_size : int
+        G; N = G * G tokens.
+    num_classes : int
+        C. The class embedding has C + 1 rows, the last of them the null class.
+    num_cond_tokens : int
+        Condition tokens before the image tokens.
+    causal : bool
+        Causal attention (autoregressive systems) instead of bidirectional.
+    adaln : bool
+        One modulation shared by all blocks, from the class embedding, plus an offset of each block's own.
+    ffn_multiple_of : int
+        The feed-forward width is 8/3 of the width, rounded up to a multiple of this.
+    norm_eps, rope_base : float
+    class_dropout, token_dropout, residual_dropout, ffn_dropout, drop_path : float
+        Probabilities in training: label replaced by the null class; input tokens; attention output; feed-forward output; whole
+        residual branches (linearly rising with depth).
+    denoiser_width, denoiser_depth : int
+        Channels (None: the width) and blocks of the transcoder's MLP.
+    num_timesteps, num_denoise_steps : int
+        T noise levels in training; how many of them sampling visits by default.
+    noise_schedule : "linear", "cosine" or "sigmoid"
+    predict_flip : bool
+        The transcoder predicts z_t xor z_0 (True) or z_0 (False).
+    focal_gamma, focal_alpha : float or None
+        See `bernoulli.bit_loss`. (0.0, None) is the paper's wBCE, (None, None) the plain BCE.
+    aux_weight : float
+        Weight of the variational-bound term.
+    """
+
+    code_dim: int = 24
+    depth: int = 24
+    width: int = 1024
+    num_heads: int = 16
+    grid_size: int = 16
+    num_classes: int = 1000
+    num_cond_tokens: int = 1
+    causal: bool = False
+    adaln: bool = True
+    ffn_multiple_of: int = 256
+    norm_eps: float = 1e-5
+    rope_base: float = 10000.0
+    class_dropout: float = 0.1
+    token_dropout: float = 0.0
+    residual_dropout: float = 0.1
+    ffn_dropout: float = 0.1
+    drop_path: float = 0.0
+    denoiser_width: int | None = None
+    denoiser_depth: int = 3
+    num_timesteps: int = 256
+    num_denoise_steps: int = 100
+    noise_schedule: str = "linear"
+    predict_flip: bool = True
+    focal_gamma: float | None = field(default=0.0)
+    focal_alpha: float | None = None
+    aux_weight: float = 0.0
+
+    def __post_init__(self):
+        if self.denoiser_width is None:
+            object.__setattr__(self, "denoiser_width", self.width)
+        for name in ("code_dim", "depth", "width", "num_heads", "grid_size", "num_classes", "num_cond_tokens", "num_timesteps"):
+            _positive(self, name)
+        for name in ("denoiser_width", "denoiser_depth", "ffn_multiple_of"):
+            _positive(self, name)
+        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
+            raise ValueError(
+                f"width={self.width} with num_heads={self.num_heads} gives heads of {self.width / self.num_heads:g} channels; "
+                "2-D rotary positions need a multiple of 4."
+            )
+        if not 1 <= self.num_denoise_steps <= self.num_timesteps:
+            raise ValueError(f"num_denoise_steps={self.num_denoise_steps}, but it must lie in 1..{self.num_timesteps} (num_timesteps).")
+        if self.noise_schedule not in NOISE_SCHEDULES:
+            raise ValueError(f"noise_schedule={self.noise_schedule!r}; choose one of {', '.join(NOISE_SCHEDULES)}.")
+        for name in ("class_dropout", "token_dropout", "residual_dropout", "ffn_dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}, but a probability in [0, 1) is expected.")
+
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return self.grid_size * self.grid_size
+
+    @property
+    def null_class(self) -> int:
+        """Index that means "no condition"."""
+        return self.num_classes
+
+    @property
+    def ffn_width(self) -> int:
+        """Hidden channels of the feed-forward."""
+        return -(-(8 * self.width // 3) // self.ffn_multiple_of) * self.ffn_multiple_of
+
+
+def _positive(config, name: str) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r}, but a positive integer is expected.")

@@ -1,0 +1,251 @@
+"""The transcoder: from a token's condition vector to the bits of that token, by Bernoulli diffusion.
+
+M tokens (any set of them, flattened), K bits, D trunk width, W denoiser width, T noise levels
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import bernoulli
+from .config import GeneratorConfig
+from .constants import ConstantTable
+from .transformer import modulate
+
+SINUSOID_WIDTH = 256
+
+
+@dataclass
+class LossTerms:
+    """What the training loss returns, each a scalar Tensor.
+
+    loss : what is minimised: bce + aux_weight * auxiliary term, mean over hidden tokens and bits, nats.
+    bce : its cross-entropy part, weighting included.
+    bit_accuracy : share of the bits of hidden tokens whose clean value the logits get right; without gradient.
+    """
+
+    loss: Tensor
+    bce: Tensor
+    bit_accuracy: Tensor
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoid of the 0-based time t - 1, then a two-layer MLP."""
+
+    def __init__(self, width: int, device=None, dtype=None):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.fc1 = nn.Linear(SINUSOID_WIDTH, width, **dd)
+        self.fc2 = nn.Linear(width, width, **dd)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        x = sinusoid(timesteps - 1).to(self.fc1.weight.dtype)                     # (M, 256)
+        return self.fc2(F.silu(self.fc1(x)))                                      # (M, W)
+
+
+def sinusoid(time: Tensor) -> Tensor:
+    """Cosines, then sines, of `time` (M,) at 128 frequencies from 1 down to nearly 1 / 10,000; (M, 256), at least float32."""
+    half = SINUSOID_WIDTH // 2
+    dtype = time.dtype if time.is_floating_point() else torch.float32
+    frequency = torch.exp(-math.log(10000.0) / half * torch.arange(half, device=time.device, dtype=dtype))
+    angle = time[:, None].to(dtype) * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class DenoiserBlock(nn.Module):
+    """Residual MLP with adaLN."""
+
+    def __init__(self, width: int, device=None, dtype=None):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.modulation = nn.Linear(width, 3 * width, **dd)
+        self.fc1 = nn.Linear(width, width, **dd)
+        self.fc2 = nn.Linear(width, width, **dd)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)          # each (M, W)
+        hidden = modulate(F.layer_norm(x, (x.shape[-1],), eps=1e-6), shift, scale)
+        return x + gate * self.fc2(F.silu(self.fc1(hidden)))
+
+
+class Denoiser(nn.Module):
+    """MLP with adaLN: noisy bits, timestep and condition to flip logits."""
+
+    def __init__(self, config: GeneratorConfig, device=None, dtype=None):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        width = config.denoiser_width
+        self.code_embedding = nn.Linear(config.code_dim, width, **dd)
+        self.condition_embedding = nn.Linear(config.width, width, **dd)
+        self.time_embedding = TimeEmbedding(width, **dd)
+        self.blocks = nn.ModuleList([DenoiserBlock(width, **dd) for _ in range(config.denoiser_depth)])
+        self.modulation = nn.Linear(width, 2 * width, **dd)
+        self.head = nn.Linear(width, config.code_dim, **dd)
+
+    def init_weights(self) -> None:
+        """Official initialisation: modulation and output zero, so that an untrained model gives logits of exactly 0."""
+        for layer in [self.modulation, self.head, *(block.modulation for block in self.blocks)]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, noisy_codes: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """Logits (M, K) that a bit of z_t differs from z_0 (or that z_0 is 1, for models without flip prediction).
+
+        Parameters
+        ----------
+        noisy_codes : Tensor (M, K) of 0 and 1
+        timesteps : Tensor (M,), integer, 1..T
+        condition : Tensor (M, D)
+            What `BiGR.condition` gives for these tokens.
+        """
+        return self.logits(noisy_codes, self.condition_embedding(condition) + self.time_embedding(timesteps))
+
+    def logits(self, noisy_codes: Tensor, embedding: Tensor) -> Tensor:
+        """Logits (M, K) from the summed condition and time embedding (M, W); sampling computes both sums outside its loop."""
+        embedding = F.silu(embedding)
+        x = self.code_embedding(2 * noisy_codes.to(embedding.dtype) - 1)          # (M, W)
+        for block in self.blocks:
+            x = block(x, embedding)
+        shift, scale = self.modulation(embedding).chunk(2, dim=-1)
+        return self.head(modulate(F.layer_norm(x, (x.shape[-1],), eps=1e-6), shift, scale))
+
+
+class Transcoder(nn.Module):
+    """Per-token head: the denoiser and the Bernoulli process around it (BiGR, arXiv:2410.14672, Sec. 3.1)."""
+
+    def __init__(self, config: GeneratorConfig, device=None, dtype=None):
+        super().__init__()
+        self.config = config
+        self.denoiser = Denoiser(config, device=device, dtype=dtype)
+        levels, schedule = config.num_timesteps, config.noise_schedule
+        self.keep = ConstantTable(lambda: bernoulli.keep_probabilities(levels, schedule), device=device, dtype=dtype)
+
+    def init_weights(self) -> None:
+        self.denoiser.init_weights()
+
+    def forward(self, noisy_codes: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """Probability (M, K) that each clean bit is 1, from one call of the denoiser."""
+        return self.clean_probability(self.denoiser(noisy_codes, timesteps, condition), noisy_codes)
+
+    def clean_probability(self, logits: Tensor, noisy_codes: Tensor) -> Tensor:
+        """P(z_0 = 1) from the denoiser's logits, float32 or better."""
+        probability = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+        return bernoulli.flip_to_clean(noisy_codes, probability) if self.config.predict_flip else probability
+
+    def corrupt(self, codes: Tensor, timesteps: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Noisy bits z_t (M, K) of clean bits (M, K) at noise levels (M,) in 1..T."""
+        keep = self.keep.table[timesteps][:, None]                                # (M, 1)
+        return bernoulli.draw(bernoulli.transition(codes.to(keep.dtype), keep), generator)
+
+    def draw_timesteps(self, num_tokens: int, generator: torch.Generator | None = None) -> Tensor:
+        """One uniform noise level in 1..T for each token, (M,) int64."""
+        device = self.keep.table.device
+        drawn_on = generator.device if generator is not None else device
+        levels = torch.randint(1, self.config.num_timesteps + 1, (num_tokens,), generator=generator, device=drawn_on)
+        return levels.to(device)
+
+    def loss(
+        self,
+        condition: Tensor,
+        codes: Tensor,
+        timesteps: Tensor | None = None,
+        noisy_codes: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LossTerms:
+        """Training loss over the tokens given; whoever calls passes the hidden tokens only.
+
+        Parameters
+        ----------
+        condition : Tensor (M, D)
+        codes : Tensor (M, K) of 0 and 1
+        timesteps : Tensor (M,), optional
+            Drawn uniformly in 1..T, one a token, if not given.
+        noisy_codes : Tensor (M, K), optional
+            Drawn from the forward process if not given.
+        """
+        if timesteps is None:
+            timesteps = self.draw_timesteps(len(codes), generator)
+        if noisy_codes is None:
+            noisy_codes = self.corrupt(codes, timesteps, generator)
+        logits = self.denoiser(noisy_codes, timesteps, condition)
+        bce, auxiliary = self.loss_per_bit(logits, codes, timesteps, noisy_codes)
+        bce = bce.mean()
+        loss = bce if auxiliary is None else bce + self.config.aux_weight * auxiliary.mean()
+        with torch.no_grad():
+            right = (self.clean_probability(logits, noisy_codes) > 0.5) == (codes > 0.5)
+        return LossTerms(loss, bce, right.float().mean())
+
+    def loss_per_bit(self, logits: Tensor, codes: Tensor, timesteps: Tensor, noisy_codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Cross-entropy and auxiliary term (None at aux_weight 0) of every bit, each (M, K) in nats, before any mean.
+
+        The auxiliary term is the cross-entropy between the true and the predicted reverse step from t to t - 1 (from 1, z_0 itself).
+        """
+        config = self.config
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        codes, noisy_codes = codes.to(logits.dtype), noisy_codes.to(logits.dtype)
+        target = (codes - noisy_codes).abs() if config.predict_flip else codes
+        bce = bernoulli.bit_loss(logits, target, config.focal_gamma, config.focal_alpha, weighted=config.predict_flip)
+        if config.aux_weight == 0:
+            return bce, None
+        keep = self.keep.table.to(logits.dtype)
+        earlier = keep[timesteps - 1][:, None]                                    # (M, 1)
+        step = keep[timesteps][:, None] / earlier
+        predicted = self.clean_probability(logits, noisy_codes)
+        true = bernoulli.posterior(noisy_codes, codes, earlier, step, eps=1e-6).clamp(0, 1)
+        guess = bernoulli.posterior(noisy_codes, predicted, earlier, step, eps=1e-6)
+        guess = torch.where(timesteps[:, None] == 1, predicted, guess).clamp(1e-6, 1 - 1e-6)
+        return bce, -(true * guess.log() + (1 - true) * (1 - guess).log())
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Tensor,
+        null_condition: Tensor | None = None,
+        *,
+        num_denoise_steps: int | None = None,
+        guidance_scale: float = 1.0,
+        temperature: float = 1.0,
+        posterior: str = "official",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Bit probabilities (M, K) after a chain of reverse steps from pure noise; the last step draws no bits.
+
+        Parameters
+        ----------
+        condition, null_condition : Tensor (M, D)
+            Without null_condition, or at guidance_scale 1, there is one branch; otherwise both run in one call.
+        num_denoise_steps : int, optional
+            Noise levels visited; the configuration's number by default.
+        guidance_scale : float
+            uncond + s * (cond - uncond), on logits, at every step.
+        temperature : float
+            Logits are divided by it before guidance.
+        posterior : "official" or "exact"
+            See `bernoulli.posterior`.
+        """
+        steps = num_denoise_steps if num_denoise_steps is not None else self.config.num_denoise_steps
+        timesteps = bernoulli.sampling_timesteps(steps, self.config.num_timesteps)
+        keep = bernoulli.keep_probabilities(self.config.num_timesteps, self.config.noise_schedule).tolist()
+        guided = null_condition is not None and guidance_scale != 1.0
+        rows = torch.cat([condition, null_condition]) if guided else condition
+        embedding = self.denoiser.condition_embedding(rows)                       # (M or 2M, W)
+        times = self.denoiser.time_embedding(torch.tensor(timesteps, device=rows.device))
+
+        bits = bernoulli.draw(rows.new_full((len(condition), self.config.code_dim), 0.5), generator)
+        for i, t in enumerate(timesteps):
+            logits = self.denoiser.logits(bits.repeat(2, 1) if guided else bits, embedding + times[i]) / temperature
+            if guided:
+                cond, uncond = logits.chunk(2)
+                logits = uncond + guidance_scale * (cond - uncond)
+            clean = self.clean_probability(logits, bits)
+            if i + 1 == len(timesteps):
+                return clean
+            earlier = timesteps[i + 1]
+            probability = bernoulli.posterior(bits, clean, keep[earlier], keep[t] / keep[earlier], form=posterior)
+            bits = bernoulli.draw(probability, generator).to(rows.dtype)
+        raise AssertionError("a chain has at least one step")

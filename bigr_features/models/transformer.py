@@ -1,0 +1,154 @@
+"""Llama-style transformer with one shared adaLN: the trunk of the generator.
+
+B batch, S = c + N positions (c condition tokens first), D width, H heads, h head width
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..rope import apply_rope, rope_table
+from .config import GeneratorConfig
+from .constants import ConstantTable
+
+
+class Attention(nn.Module):
+    """Self-attention with rotary positions; bidirectional, or causal."""
+
+    def __init__(self, config: GeneratorConfig, device=None, dtype=None):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.num_heads = config.num_heads
+        self.causal = config.causal
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False, **dd)
+        self.proj = nn.Linear(config.width, config.width, bias=False, **dd)
+        self.dropout = nn.Dropout(config.residual_dropout)
+
+    def forward(self, x: Tensor, rope: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)                            # each (B, H, S, h)
+        x = F.scaled_dot_product_attention(apply_rope(q, rope), apply_rope(k, rope), v, is_causal=self.causal)
+        return self.dropout(self.proj(x.transpose(1, 2).reshape(batch, length, width)))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU without biases."""
+
+    def __init__(self, config: GeneratorConfig, device=None, dtype=None):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.gate = nn.Linear(config.width, config.ffn_width, bias=False, **dd)
+        self.up = nn.Linear(config.width, config.ffn_width, bias=False, **dd)
+        self.down = nn.Linear(config.ffn_width, config.width, bias=False, **dd)
+        self.dropout = nn.Dropout(config.ffn_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward; ignores the modulation."""
+
+    def __init__(self, config: GeneratorConfig, drop_path: float, device=None, dtype=None):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_eps, **dd)
+        self.attention = Attention(config, **dd)
+        self.feed_forward_norm = nn.RMSNorm(config.width, eps=config.norm_eps, **dd)
+        self.feed_forward = FeedForward(config, **dd)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attention(self.attention_norm(x), rope))
+        return x + self.drop_path(self.feed_forward(self.feed_forward_norm(x)))   # (B, S, D)
+
+
+class ModulatedBlock(Block):
+    """Attention and SwiGLU, both modulated by the shared vector of the class plus an offset of this block's own."""
+
+    def __init__(self, config: GeneratorConfig, drop_path: float, device=None, dtype=None):
+        super().__init__(config, drop_path, device=device, dtype=dtype)
+        self.modulation_offset = nn.Parameter(torch.empty(1, 1, 6, config.width, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor) -> Tensor:
+        assert modulation is not None
+        parts = (modulation + self.modulation_offset).unbind(2)
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts                # each (B or 1, 1, D)
+        x = x + self.drop_path(gate_a * self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rope))
+        return x + self.drop_path(gate_f * self.feed_forward(modulate(self.feed_forward_norm(x), shift_f, scale_f)))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift
+
+
+class Modulation(nn.Module):
+    """The map from the class vector (B or 1, 1, D) to the six shared vectors (B or 1, 1, 6, D) of adaLN."""
+
+    def __init__(self, width: int, device=None, dtype=None):
+        super().__init__()
+        self.proj = nn.Linear(width, 6 * width, device=device, dtype=dtype)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.proj(F.silu(condition)).unflatten(-1, (6, -1))
+
+
+class Trunk(nn.Module):
+    """The blocks, their rotary table and shared modulation, and the final norm."""
+
+    def __init__(self, config: GeneratorConfig, device=None, dtype=None):
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        block = ModulatedBlock if config.adaln else Block
+        drop_path = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        self.rope = self.rope_of(config, **dd)
+        self.modulation = Modulation(config.width, **dd) if config.adaln else None
+        self.blocks = nn.ModuleList([block(config, drop_path[i], **dd) for i in range(config.depth)])
+        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps, **dd)
+        self.grad_checkpointing = False
+
+    @staticmethod
+    def rope_of(config: GeneratorConfig, device=None, dtype=None) -> ConstantTable:
+        """Rotary table of the configuration's grid."""
+        args = (config.grid_size, config.width // config.num_heads, config.num_cond_tokens, config.rope_base)
+        return ConstantTable(lambda: rope_table(*args), device=device, dtype=dtype)
+
+    def init_weights(self) -> None:
+        """Official initialisation: the offsets of adaLN with standard deviation 1 / sqrt(D), its shared map zero."""
+        for block in self.blocks:
+            if isinstance(block, ModulatedBlock):
+                nn.init.normal_(block.modulation_offset, std=1 / math.sqrt(block.modulation_offset.shape[-1]))
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.proj.weight)
+            nn.init.zeros_(self.modulation.proj.bias)
+
+    def forward(self, x: Tensor, condition: Tensor, layers: list[int]) -> list[Tensor]:
+        """Residual streams (B, S, D) after each of the blocks `layers`, without the final norm, in one pass to the last of them.
+
+        Parameters
+        ----------
+        x : Tensor (B, S, D)
+            Condition tokens, then image tokens.
+        condition : Tensor (B or 1, 1, D)
+            Class vector that drives the modulation.
+        layers : list of int
+            0-based indices, ascending, without repeats.
+        """
+        modulation = self.modulation(condition) if self.modulation is not None else None
+        streams: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            if i <= layers[-1]:
+                if self.grad_checkpointing and not torch.jit.is_scripting():
+                    x = checkpoint(block, x, modulation, self.rope.table, use_reentrant=False)
+                else:
+                    x = block(x, modulation, self.rope.table)
+                if i in layers:
+                    streams.append(x)
+        return streams
