@@ -1,0 +1,216 @@
+"""What several test files share: the golden sets, small random models, and scripted draws."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bigr_features import BiGR, BinaryAutoencoder, GeneratorConfig, TokenizerConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+SETS = ("gen_a", "gen_b", "ae")
+
+# What was put into the public code; everything else came out of it and is compared.
+INPUTS = (
+    "input.*",
+    "image",
+    "code_random",
+    "corrupt.t",
+    "corrupt.z0",
+    "denoiser.cond",
+    "denoiser.t",
+    "denoiser.x",
+    "reverse.p_flip",
+    "reverse.t",
+    "reverse.t_prev",
+    "reverse.x_t",
+    "sample.cond",
+    "sample.*.u",
+    "train.noise",
+    "train.t",
+    "train.u",
+    "gen.*.labels",
+    "gen.*.labels2",
+    "gen.*.inpaint_mask",
+    "gen.*.gumbel",
+    "gen.*.u_chain",
+    "gen.*.u_reveal",
+)
+
+
+class GoldenSet:
+    """One folder of recorded tensors: `golden[name]` reads one, `golden.check(name, ours)` compares within its own tolerance."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.folder = GOLDEN / name
+        self.tensors = load_file(self.folder / "goldens.safetensors")
+        self.noise = json.loads((self.folder / "noise.json").read_text())
+        self.record = json.loads((self.folder / "config.json").read_text())
+        self.checked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def matching(self, patterns: Iterable[str]) -> set[str]:
+        return {key for key in self.tensors for pattern in patterns if fnmatch.fnmatchcase(key, pattern)}
+
+    def runs(self, kind: str) -> dict[str, dict]:
+        """Settings of the recorded runs: "train_variants", "sample_runs" or "gen_runs"."""
+        return self.record[kind]
+
+    def check(self, name: str, ours: Tensor, where: Tensor | None = None) -> None:
+        """The whole tensor, or what `where` selects, equals the recorded one: exactly, or within the recorded tolerance."""
+        expected = self.tensors[name]
+        ours = ours.detach()
+        assert ours.shape == expected.shape, f"{name}: {tuple(ours.shape)} is not {tuple(expected.shape)}"
+        if where is not None:
+            assert where.any(), f"{name}: nothing to compare"
+            ours, expected = ours[where], expected[where]
+        tolerance = self.noise.get(name, {}).get("tolerance_abs", 4e-6) if expected.is_floating_point() else 0
+        torch.testing.assert_close(
+            ours.to(expected.dtype), expected, rtol=0, atol=tolerance, msg=lambda text: f"{name}: {text}"
+        )
+        self.checked.add(name)
+
+    @cached_property
+    def config(self) -> GeneratorConfig | TokenizerConfig:
+        return tokenizer_config(self.record["config"]) if self.name == "ae" else generator_config(self.record["config"])
+
+
+def generator_config(values: dict, **changes) -> GeneratorConfig:
+    """Our configuration of a generator that is described in the words of the public code."""
+    names = {
+        "binary_size": "code_dim",
+        "n_layer": "depth",
+        "dim": "width",
+        "n_head": "num_heads",
+        "num_classes": "num_classes",
+        "cls_token_num": "num_cond_tokens",
+        "use_adaLN": "adaln",
+        "multiple_of": "ffn_multiple_of",
+        "norm_eps": "norm_eps",
+        "rope_base": "rope_base",
+        "class_dropout_prob_for_table": "class_dropout",
+        "token_dropout_p": "token_dropout",
+        "resid_dropout_p": "residual_dropout",
+        "ffn_dropout_p": "ffn_dropout",
+        "denoise_hidden_dim": "denoiser_width",
+        "num_block_mlp": "denoiser_depth",
+        "n_sample_steps": "num_timesteps",
+        "infer_steps": "num_denoise_steps",
+    }
+    fields = {ours: values[theirs] for theirs, ours in names.items()}
+    return GeneratorConfig(**{**fields, "grid_size": round(values["block_size"] ** 0.5), **loss_settings(values), **changes})
+
+
+def loss_settings(values: dict) -> dict:
+    """Our loss fields of the public code's p_flip, focal, alpha and aux; -1 there is None here."""
+    return {
+        "predict_flip": values["p_flip"],
+        "focal_gamma": None if values["focal"] < 0 else float(values["focal"]),
+        "focal_alpha": None if values["alpha"] < 0 else float(values["alpha"]),
+        "aux_weight": values["aux"],
+    }
+
+
+def tokenizer_config(values: dict) -> TokenizerConfig:
+    """Our configuration of an autoencoder that is described in the words of the public code."""
+    code_dim = values["code_bits"] if "code_bits" in values else values["codebook_size"]
+    return TokenizerConfig(
+        image_size=values["img_size"],
+        in_chans=values.get("n_channels", 3),
+        channels=values["nf"],
+        channel_multipliers=tuple(values["ch_mult"]),
+        num_res_blocks=values["res_blocks"],
+        decoder_multiplier=values["gen_mul"],
+        attention_resolutions=tuple(values["attn_resolutions"]),
+        embed_dim=values["emb_dim"],
+        code_dim=code_dim,
+        norm_first=values["norm_first"],
+    )
+
+
+TINY = GeneratorConfig(
+    code_dim=5,
+    depth=3,
+    width=32,
+    num_heads=2,
+    grid_size=3,
+    num_classes=4,
+    ffn_multiple_of=16,
+    denoiser_width=24,
+    denoiser_depth=1,
+    num_timesteps=16,
+    num_denoise_steps=4,
+)
+TINY_TOKENIZER = TokenizerConfig(
+    image_size=16,
+    channels=32,
+    channel_multipliers=(1, 2),
+    num_res_blocks=1,
+    attention_resolutions=(8,),
+    embed_dim=32,
+    code_dim=5,
+)
+
+
+def randomized(model: nn.Module, seed: int = 0) -> nn.Module:
+    """The model with every weight redrawn, so that no zero of the initialisation hides an error; norm weights lie near 1."""
+    source = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=source)
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+            is_norm = "norm" in name and name.endswith("weight")
+            parameter.copy_(1 + 0.1 * noise if is_norm else noise * 0.7 / fan_in**0.5)
+    return model
+
+
+def tiny_generator(seed: int = 0, **changes) -> BiGR:
+    """A random generator of 3 blocks on 3 x 3 tokens of 5 bits, in eval mode."""
+    return randomized(BiGR(TINY.replace(**changes)), seed).eval()
+
+
+def tiny_tokenizer(seed: int = 0, **changes) -> BinaryAutoencoder:
+    """A random tokenizer of 16 x 16 images to 8 x 8 tokens of 5 bits, in eval mode."""
+    return randomized(BinaryAutoencoder(TINY_TOKENIZER.replace(**changes)), seed).eval()
+
+
+def random_codes(config: GeneratorConfig, batch: int = 2, seed: int = 0) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randint(2, (batch, config.num_tokens, config.code_dim), generator=source).float()
+
+
+class Draws:
+    """Stands in place of `torch.bernoulli` and keeps the probabilities it was asked about.
+
+    Without uniforms a bit is 1 exactly when p > 0.5; with them, when the next uniform tensor lies below p.
+    """
+
+    def __init__(self, uniforms: Iterable[Tensor] | None = None):
+        self.uniforms = None if uniforms is None else iter(uniforms)
+        self.probabilities: list[Tensor] = []
+
+    def __call__(self, probability: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        self.probabilities.append(probability.clone())
+        threshold = 0.5 if self.uniforms is None else next(self.uniforms)
+        return (probability > threshold).to(probability.dtype)
+
+
+def recording(function: Callable) -> tuple[Callable, list[tuple[tuple, dict]]]:
+    """The function, and a list that grows by the arguments of each call."""
+    calls: list[tuple[tuple, dict]] = []
+
+    def wrapper(*args, **kwargs):
+        calls.append((args, kwargs))
+        return function(*args, **kwargs)
+
+    return wrapper, calls
