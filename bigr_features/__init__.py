@@ -3,6 +3,7 @@
 Importing this package registers its models with timm: `timm.create_model("bigr_l")`.
 """
 
+from .models import bigr as _timm_entries  # noqa: F401  (registers the models)
 from .models.autoencoder import BinaryAutoencoder
 from .models.config import GeneratorConfig, TokenizerConfig
 from .models.generator import BiGR

@@ -79,7 +79,9 @@ def check_bits(codes: Tensor) -> None:
     """
     wrong = (codes != 0) & (codes != 1)
     if wrong.any():
-        raise ValueError(f"codes hold {codes[wrong][0].item():g}; expected bits, 0 and 1 only. Threshold probabilities at 0.5, or draw bits.")
+        raise ValueError(
+            f"codes hold {codes[wrong][0].item():g}; expected bits, 0 and 1 only. Threshold probabilities at 0.5, or draw bits."
+        )
 
 
 def check_labels(labels: Tensor | None, null_class: int) -> None:

@@ -51,10 +51,7 @@ def reveal_counts(num_tokens: int, num_reveal_steps: int, schedule: str = "cosin
         raise ValueError(f"num_reveal_steps={num_reveal_steps}, but at least 1 step is needed to reveal tokens.")
     if num_tokens < 0:
         raise ValueError(f"num_tokens={num_tokens} is negative.")
-    hidden = [
-        math.floor(masked_fraction((step + 1) / num_reveal_steps, schedule) * num_tokens)
-        for step in range(num_reveal_steps)
-    ]
+    hidden = [math.floor(masked_fraction((step + 1) / num_reveal_steps, schedule) * num_tokens) for step in range(num_reveal_steps)]
     return [before - after for before, after in zip([num_tokens, *hidden], hidden, strict=False)]
 
 
@@ -76,7 +73,7 @@ def draw_mask_count(num_tokens: int, generator: torch.Generator | None = None) -
 
 def lowest(noise: Tensor, count: int) -> Tensor:
     """Mask (B, N) that is True at the `count` smallest entries of each row of noise (B, N)."""
-    hidden = noise.topk(count, dim=-1, largest=False).indices                     # (B, count)
+    hidden = noise.topk(count, dim=-1, largest=False).indices  # (B, count)
     return torch.zeros_like(noise, dtype=torch.bool).scatter_(1, hidden, True)
 
 

@@ -26,18 +26,18 @@ def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: fl
     if head_dim % 4:
         raise ValueError(f"head_dim={head_dim}, but 2-D rotary positions need a multiple of 4; change width or num_heads.")
     half = head_dim // 2
-    frequency = base ** -(torch.arange(0, half, 2, dtype=torch.float64) / half)   # (h / 4,)
+    frequency = base ** -(torch.arange(0, half, 2, dtype=torch.float64) / half)  # (h / 4,)
     angle = torch.outer(torch.arange(grid_size, dtype=torch.float64), frequency)  # (G, h / 4)
     rows = angle[:, None].expand(grid_size, grid_size, -1)
     columns = angle[None].expand(grid_size, grid_size, -1)
-    angles = torch.cat([rows, columns], dim=-1).flatten(0, 1)                     # (N, h / 2)
-    table = torch.stack([angles.cos(), angles.sin()], dim=-1)                     # (N, h / 2, 2)
+    angles = torch.cat([rows, columns], dim=-1).flatten(0, 1)  # (N, h / 2)
+    table = torch.stack([angles.cos(), angles.sin()], dim=-1)  # (N, h / 2, 2)
     return torch.cat([table.new_zeros(num_cond_tokens, half, 2), table])
 
 
 def apply_rope(x: Tensor, table: Tensor) -> Tensor:
     """Rotate neighbouring pairs of x (B, H, S, h) by table (S, h / 2, 2), at least in float32; the dtype of x is kept."""
-    pairs = x.to(table.dtype).unflatten(-1, (-1, 2))                              # (B, H, S, h / 2, 2)
+    pairs = x.to(table.dtype).unflatten(-1, (-1, 2))  # (B, H, S, h / 2, 2)
     even, odd = pairs[..., 0], pairs[..., 1]
     cos, sin = table[..., 0], table[..., 1]
     rotated = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)

@@ -52,9 +52,14 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.norm(x)
-        q, k, v = [layer(hidden).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v)]
-        hidden = F.scaled_dot_product_attention(q, k, v)[:, 0]                    # (B, H W, C)
+        q, k, v = tokens(self.q(hidden)), tokens(self.k(hidden)), tokens(self.v(hidden))
+        hidden = F.scaled_dot_product_attention(q, k, v)[:, 0]  # (B, H W, C)
         return x + self.proj(hidden.transpose(1, 2).reshape(x.shape))
+
+
+def tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 1, H W, C)."""
+    return x.flatten(2).transpose(1, 2)[:, None]
 
 
 class Downsample(nn.Module):
@@ -186,6 +191,7 @@ class BinaryAutoencoder(nn.Module):
         dd = {"device": device, "dtype": dtype}
         self.config = config
         self.in_chans = config.in_chans
+        self.code_dim = config.code_dim
         self.image_size = config.image_size
         self.grid_size = config.grid_size
         self.encoder = Encoder(config, **dd)
@@ -216,8 +222,8 @@ class BinaryAutoencoder(nn.Module):
         return self._probabilities(images)
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        logits = self.quantizer(self.encoder(images))
-        return torch.sigmoid(logits if logits.dtype == torch.float64 else logits.float())
+        dtype = torch.promote_types(self.quantizer.proj.weight.dtype, torch.float32)
+        return torch.sigmoid(self.quantizer(self.encoder(images)).to(dtype))
 
     def binarize(self, images: Tensor) -> Tensor:
         """Thresholded codes (B, N, K) with straight-through gradient, unchecked: what the feature path traces."""
@@ -260,7 +266,7 @@ class BinaryAutoencoder(nn.Module):
         ValueError
             For codes of another shape.
         """
-        check_codes(codes, self.grid_size * self.grid_size, self.config.code_dim)
+        check_codes(codes, self.grid_size * self.grid_size, self.code_dim)
         return self._decode(codes)
 
     def _decode(self, codes: Tensor) -> Tensor:
@@ -269,6 +275,7 @@ class BinaryAutoencoder(nn.Module):
             raise RuntimeError("decoding needs the decoder, but the model was built or pruned without it; use generative=True.")
         return decoder(self.quantizer.embed(codes).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size)))
 
+    @torch.jit.unused
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruction of images through thresholded bits."""
         return self._decode(self.binarize(images))

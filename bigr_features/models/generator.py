@@ -28,7 +28,7 @@ class BitEmbedding(nn.Module):
             nn.init.normal_(self.mask_embedding)
 
     def forward(self, codes: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.proj(codes.to(self.proj.weight.dtype))                           # (B, N, D)
+        x = self.proj(codes.to(self.proj.weight.dtype))  # (B, N, D)
         if mask is None:
             return x
         mask_embedding = self.mask_embedding
@@ -99,6 +99,7 @@ class BiGR(nn.Module):
         self.position_embedding = None
         self.embedding.mask_embedding = None
 
+    @torch.jit.unused
     @property
     def generative(self) -> bool:
         """Whether loss, condition and generation are available."""
@@ -118,7 +119,7 @@ class BiGR(nn.Module):
             return self.class_embedding.weight[self.null_class][None, None]
         if label_weights is None:
             return self.class_embedding(labels)[:, None]
-        vectors = self.class_embedding(labels)                                    # (B, J, D)
+        vectors = self.class_embedding(labels)  # (B, J, D)
         weights = label_weights.to(vectors.dtype).expand(labels.shape)
         return (weights[..., None] * vectors).sum(1, keepdim=True)
 
@@ -192,6 +193,7 @@ class BiGR(nn.Module):
         first = self.num_cond_tokens - 1 if self.config.causal else self.num_cond_tokens
         return x[:, first : first + self.config.num_tokens] + self.position_embedding
 
+    @torch.jit.unused
     def forward(self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Same as `condition`."""
         return self.condition(codes, labels, mask)
@@ -246,7 +248,7 @@ class BiGR(nn.Module):
         else:
             if mask is None:
                 mask = self.draw_mask(batch, tokens, generator, codes.device)
-            rows = mask.flatten().nonzero().squeeze(1)                            # (M,)
+            rows = mask.flatten().nonzero().squeeze(1)  # (M,)
             if len(rows) == 0:
                 raise ValueError("the mask hides no token, so there is nothing to predict; hide at least one token.")
         if timesteps is not None:
@@ -255,7 +257,7 @@ class BiGR(nn.Module):
         if noisy_codes is not None:
             checks.check_codes(noisy_codes, self.config.num_tokens, self.config.code_dim)
             noisy_codes = noisy_codes.flatten(0, 1)[rows]
-        condition = self.condition(codes, labels, mask).flatten(0, 1)[rows]       # (M, D)
+        condition = self.condition(codes, labels, mask).flatten(0, 1)[rows]  # (M, D)
         return self.transcoder.loss(condition, codes.flatten(0, 1)[rows], timesteps, noisy_codes, generator)
 
     def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> Tensor:
@@ -289,7 +291,7 @@ class BiGR(nn.Module):
             raise ValueError(f"labels have shape {tuple(labels.shape)} but codes hold {codes.shape[0]} images; give one label an image.")
         if mask is not None and (mask.shape != codes.shape[:2] or mask.dtype != torch.bool):
             raise ValueError(
-                f"mask has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool of shape {tuple(codes.shape[:2])}, True = hidden."
+                f"mask has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(codes.shape[:2])}, True = hidden."
             )
 
 

@@ -44,14 +44,14 @@ class TimeEmbedding(nn.Module):
         self.fc2 = nn.Linear(width, width, **dd)
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        x = sinusoid(timesteps - 1).to(self.fc1.weight.dtype)                     # (M, 256)
-        return self.fc2(F.silu(self.fc1(x)))                                      # (M, W)
+        x = sinusoid(timesteps - 1, self.fc1.in_features).to(self.fc1.weight.dtype)  # (M, 256)
+        return self.fc2(F.silu(self.fc1(x)))  # (M, W)
 
 
-def sinusoid(time: Tensor) -> Tensor:
-    """Cosines, then sines, of `time` (M,) at 128 frequencies from 1 down to nearly 1 / 10,000; (M, 256), at least float32."""
-    half = SINUSOID_WIDTH // 2
-    dtype = time.dtype if time.is_floating_point() else torch.float32
+def sinusoid(time: Tensor, width: int = 256) -> Tensor:
+    """Cosines, then sines, of `time` (M,) at width / 2 frequencies from 1 down to nearly 1 / 10,000; (M, width), float32 or better."""
+    half = width // 2
+    dtype = torch.float64 if time.dtype == torch.float64 else torch.float32
     frequency = torch.exp(-math.log(10000.0) / half * torch.arange(half, device=time.device, dtype=dtype))
     angle = time[:, None].to(dtype) * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
@@ -68,7 +68,7 @@ class DenoiserBlock(nn.Module):
         self.fc2 = nn.Linear(width, width, **dd)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)          # each (M, W)
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)  # each (M, W)
         hidden = modulate(F.layer_norm(x, (x.shape[-1],), eps=1e-6), shift, scale)
         return x + gate * self.fc2(F.silu(self.fc1(hidden)))
 
@@ -108,7 +108,7 @@ class Denoiser(nn.Module):
     def logits(self, noisy_codes: Tensor, embedding: Tensor) -> Tensor:
         """Logits (M, K) from the summed condition and time embedding (M, W); sampling computes both sums outside its loop."""
         embedding = F.silu(embedding)
-        x = self.code_embedding(2 * noisy_codes.to(embedding.dtype) - 1)          # (M, W)
+        x = self.code_embedding(2 * noisy_codes.to(embedding.dtype) - 1)  # (M, W)
         for block in self.blocks:
             x = block(x, embedding)
         shift, scale = self.modulation(embedding).chunk(2, dim=-1)
@@ -128,6 +128,7 @@ class Transcoder(nn.Module):
     def init_weights(self) -> None:
         self.denoiser.init_weights()
 
+    @torch.jit.unused
     def forward(self, noisy_codes: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """Probability (M, K) that each clean bit is 1, from one call of the denoiser."""
         return self.clean_probability(self.denoiser(noisy_codes, timesteps, condition), noisy_codes)
@@ -139,7 +140,7 @@ class Transcoder(nn.Module):
 
     def corrupt(self, codes: Tensor, timesteps: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noisy bits z_t (M, K) of clean bits (M, K) at noise levels (M,) in 1..T."""
-        keep = self.keep.table[timesteps][:, None]                                # (M, 1)
+        keep = self.keep.table[timesteps][:, None]  # (M, 1)
         return bernoulli.draw(bernoulli.transition(codes.to(keep.dtype), keep), generator)
 
     def draw_timesteps(self, num_tokens: int, generator: torch.Generator | None = None) -> Tensor:
@@ -193,7 +194,7 @@ class Transcoder(nn.Module):
         if config.aux_weight == 0:
             return bce, None
         keep = self.keep.table.to(logits.dtype)
-        earlier = keep[timesteps - 1][:, None]                                    # (M, 1)
+        earlier = keep[timesteps - 1][:, None]  # (M, 1)
         step = keep[timesteps][:, None] / earlier
         predicted = self.clean_probability(logits, noisy_codes)
         true = bernoulli.posterior(noisy_codes, codes, earlier, step, eps=1e-6).clamp(0, 1)
@@ -233,7 +234,7 @@ class Transcoder(nn.Module):
         keep = bernoulli.keep_probabilities(self.config.num_timesteps, self.config.noise_schedule).tolist()
         guided = null_condition is not None and guidance_scale != 1.0
         rows = torch.cat([condition, null_condition]) if guided else condition
-        embedding = self.denoiser.condition_embedding(rows)                       # (M or 2M, W)
+        embedding = self.denoiser.condition_embedding(rows)  # (M or 2M, W)
         times = self.denoiser.time_embedding(torch.tensor(timesteps, device=rows.device))
 
         bits = bernoulli.draw(rows.new_full((len(condition), self.config.code_dim), 0.5), generator)

@@ -33,7 +33,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: Tensor) -> Tensor:
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)                            # each (B, H, S, h)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, S, h)
         x = F.scaled_dot_product_attention(apply_rope(q, rope), apply_rope(k, rope), v, is_causal=self.causal)
         return self.dropout(self.proj(x.transpose(1, 2).reshape(batch, length, width)))
 
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor) -> Tensor:
         x = x + self.drop_path(self.attention(self.attention_norm(x), rope))
-        return x + self.drop_path(self.feed_forward(self.feed_forward_norm(x)))   # (B, S, D)
+        return x + self.drop_path(self.feed_forward(self.feed_forward_norm(x)))  # (B, S, D)
 
 
 class ModulatedBlock(Block):
@@ -80,7 +80,7 @@ class ModulatedBlock(Block):
     def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor) -> Tensor:
         assert modulation is not None
         parts = (modulation + self.modulation_offset).unbind(2)
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts                # each (B or 1, 1, D)
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts  # each (B or 1, 1, D)
         x = x + self.drop_path(gate_a * self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rope))
         return x + self.drop_path(gate_f * self.feed_forward(modulate(self.feed_forward_norm(x), shift_f, scale_f)))
 

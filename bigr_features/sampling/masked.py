@@ -120,7 +120,7 @@ def sample_codes(
                 continue
             progress = (step + 1) / num_reveal_steps
             scale = guidance_scale if guidance_schedule == "constant" else 1 + (guidance_scale - 1) * progress
-            rows = mask.flatten().nonzero().squeeze(1)                            # (M,)
+            rows = mask.flatten().nonzero().squeeze(1)  # (M,)
             if guided:
                 both = model.condition(
                     codes.repeat(2, 1, 1), torch.cat([labels, null]), mask.repeat(2, 1), label_weights=_twice(label_weights)
@@ -136,7 +136,7 @@ def sample_codes(
                 temperature=temperature,
                 posterior=posterior,
                 generator=generator,
-            )                                                                     # (M, K)
+            )  # (M, K)
             confidence = torch.full(mask.shape, -torch.inf, device=device, dtype=probability.dtype)
             confidence[mask] = (2 * probability - 1).abs().mean(-1)
             noise_weight = masking.gumbel_temperature_at(progress, gumbel_temperature, gumbel_schedule)

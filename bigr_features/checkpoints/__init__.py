@@ -1,0 +1,30 @@
+"""Reading and writing weights: our own format, and the official files of BiGR."""
+
+from .files import check_state, fingerprint, read_pickle, read_safetensors, write_atomically
+from .native import load_model, save_model
+from .official import (
+    is_official_generator,
+    load_official_generator,
+    load_official_tokenizer,
+    official_generator_state,
+    official_tokenizer_state,
+    read_official_generator,
+    read_official_tokenizer,
+)
+
+__all__ = [
+    "check_state",
+    "fingerprint",
+    "is_official_generator",
+    "load_model",
+    "load_official_generator",
+    "load_official_tokenizer",
+    "official_generator_state",
+    "official_tokenizer_state",
+    "read_official_generator",
+    "read_official_tokenizer",
+    "read_pickle",
+    "read_safetensors",
+    "save_model",
+    "write_atomically",
+]

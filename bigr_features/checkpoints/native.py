@@ -1,0 +1,64 @@
+"""Our own format: a folder with `model.safetensors` and `config.json`, from which a model is rebuilt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from ..models.autoencoder import BinaryAutoencoder
+from ..models.config import GeneratorConfig, TokenizerConfig
+from ..models.generator import BiGR
+from .files import filled, read_safetensors, write_atomically
+
+FORMAT_VERSION = 1
+KINDS = {"BinaryAutoencoder": (BinaryAutoencoder, TokenizerConfig), "BiGR": (BiGR, GeneratorConfig)}
+
+
+def save_model(model: BinaryAutoencoder | BiGR, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write `model.safetensors` and `config.json` into a folder; each file appears whole or not at all.
+
+    Parameters
+    ----------
+    model : BinaryAutoencoder or BiGR
+        Timm backbones are saved with `timm.models.save_for_hf`.
+    folder : str or Path
+        Created if missing.
+    dtype : torch.dtype, optional
+        Store floats in it; as they are by default.
+    """
+    kind = type(model).__name__
+    if kind not in KINDS:
+        raise TypeError(f"save_model takes {' or '.join(KINDS)}, not {kind}; save a timm backbone with timm.models.save_for_hf.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
+    config = {"format": FORMAT_VERSION, "kind": kind, "config": model.config.to_dict()}
+    write_atomically(folder / "model.safetensors", safetensors.torch.save(state))
+    write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_model(folder: str | Path) -> BinaryAutoencoder | BiGR:
+    """Model that `save_model` wrote, in float32 and eval mode.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        For a missing or damaged file, or weights that do not fit the configuration.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}; give the folder that save_model wrote.")
+    try:
+        content = json.loads((folder / "config.json").read_text())
+        kind, config = content["kind"], content["config"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged or not written by save_model ({error}).") from error
+    if kind not in KINDS or content.get("format") != FORMAT_VERSION:
+        raise ValueError(f"{folder} holds {kind!r} in format {content.get('format')!r}; this version reads {', '.join(KINDS)} in format 1.")
+    model_cls, config_cls = KINDS[kind]
+    state = {key: value.float() for key, value in read_safetensors(folder / "model.safetensors").items()}
+    return filled(model_cls(config_cls.from_dict(config), device="meta"), state, str(folder)).eval()

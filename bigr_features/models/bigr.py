@@ -1,0 +1,205 @@
+"""The timm entries: `import bigr_features`, then `timm.create_model("bigr_l")`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._builder import resolve_pretrained_cfg
+from timm.models._manipulate import adapt_input_conv
+from torch import Tensor
+
+from .. import checkpoints
+from .backbone import BiGRBackbone, drop_generative_entries, resample_positions
+from .config import GeneratorConfig
+from .presets import PRESETS, is_preset_field, preset_configs
+
+__all__ = list(PRESETS)
+
+OFFICIAL_HUB_ID = "haoosz/BiGR"
+# generator file on the Hub: the tokenizer file it was trained with
+OFFICIAL_TOKENIZERS = {
+    "gpt/bigr_L_d24.pt": "bae/bae_d24/binaryae_ema_1000000.th",
+    "gpt/bigr_XL_d24.pt": "bae/bae_d24/binaryae_ema_1000000.th",
+    "gpt/bigr_XXL_d24.pt": "bae/bae_d24/binaryae_ema_1000000.th",
+    "gpt/bigr_XXL_d32.pt": "bae/bae_d32/binaryae_ema_950000.th",
+    "gpt/bigr_L_d32_512.pt": "bae/bae_d32_512/binaryae_ema_720000.th",
+}
+
+
+def _cfg(**kwargs) -> dict[str, Any]:
+    return {
+        "url": "",
+        "num_classes": 0,
+        "input_size": (3, 256, 256),
+        "fixed_input_size": True,
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "first_conv": "tokenizer.encoder.blocks.0",
+        "classifier": "head",
+        "license": "mit",
+        "paper_name": "BiGR: Harnessing Binary Latent Codes for Image Generation and Improved Visual Representation Capabilities",
+        "paper_ids": "arXiv:2410.14672",
+        **kwargs,
+    }
+
+
+def _official(filename: str, **kwargs) -> dict[str, Any]:
+    origin = "https://github.com/haoosz/BiGR"
+    return _cfg(hf_hub_id=OFFICIAL_HUB_ID, hf_hub_filename=filename, origin_url=origin, **kwargs)
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "bigr_l.d24_in1k": _official("gpt/bigr_L_d24.pt"),
+        "bigr_xl.d24_in1k": _official("gpt/bigr_XL_d24.pt"),
+        "bigr_xxl.d24_in1k": _official("gpt/bigr_XXL_d24.pt"),
+        "bigr_xxl_d32.in1k": _official("gpt/bigr_XXL_d32.pt"),
+        "bigr_l_512.d32_in1k": _official("gpt/bigr_L_d32_512.pt", input_size=(3, 512, 512)),
+        "bigr_nano.untrained": _cfg(input_size=(3, 32, 32)),
+    }
+)
+
+
+@register_model
+def bigr_l(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """BiGR-L on 24-bit codes: 24 blocks, width 1024, 16 heads; 256 x 256 images, 16 x 16 tokens."""
+    return _create_backbone("bigr_l", pretrained, **kwargs)
+
+
+@register_model
+def bigr_xl(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """BiGR-XL on 24-bit codes: 36 blocks, width 1280, 20 heads; 256 x 256 images, 16 x 16 tokens."""
+    return _create_backbone("bigr_xl", pretrained, **kwargs)
+
+
+@register_model
+def bigr_xxl(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """BiGR-XXL on 24-bit codes: 48 blocks, width 1536, 24 heads; 256 x 256 images, 16 x 16 tokens."""
+    return _create_backbone("bigr_xxl", pretrained, **kwargs)
+
+
+@register_model
+def bigr_xxl_d32(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """BiGR-XXL on 32-bit codes; otherwise as bigr_xxl."""
+    return _create_backbone("bigr_xxl_d32", pretrained, **kwargs)
+
+
+@register_model
+def bigr_l_512(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """BiGR-L on 32-bit codes of 512 x 512 images, 32 x 32 tokens; a transcoder of 6 blocks and width 1280."""
+    return _create_backbone("bigr_l_512", pretrained, **kwargs)
+
+
+@register_model
+def bigr_nano(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """A BiGR small enough to train on a laptop: 32 x 32 images, 8 x 8 tokens of 16 bits."""
+    return _create_backbone("bigr_nano", pretrained, **kwargs)
+
+
+def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
+    """Build the model of a preset, with any field of its configurations changed by keyword, and load its weights."""
+    if "drop_path_rate" in kwargs:
+        kwargs["drop_path"] = kwargs.pop("drop_path_rate")
+    changes = {name: kwargs.pop(name) for name in list(kwargs) if is_preset_field(name)}
+    tokenizer, generator = preset_configs(arch, **changes)
+    out_indices = kwargs.pop("out_indices", 3)
+    filter_fn, official = checkpoint_filter_fn, None
+    if pretrained:
+        sources = {name: kwargs.get(name) for name in ("pretrained_cfg", "pretrained_cfg_overlay")}
+        official = _official_state(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
+    if official is not None:
+        # timm reads one file a model; the two official ones go in through its filter, in place of a source it would read itself
+        kwargs["pretrained_cfg_overlay"] = dict(kwargs.get("pretrained_cfg_overlay") or {}, state_dict={"official": torch.empty(0)})
+
+        def filter_fn(_, model):
+            return checkpoint_filter_fn(official, model)
+
+    model = build_model_with_cfg(
+        BiGRBackbone,
+        arch,
+        pretrained,
+        pretrained_filter_fn=filter_fn,
+        feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
+        tokenizer=tokenizer,
+        generator=generator,
+        **kwargs,
+    )
+    model.pretrained_cfg.pop("state_dict", None)
+    return model
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: BiGRBackbone) -> dict[str, Tensor]:
+    """A whole model's weights, fitted to this model's parts, channels and grid; what then still differs is an error that names it."""
+    state = drop_generative_entries(dict(state_dict), model)
+    config = model.tokenizer.config
+    last = max((int(key.split(".")[3]) for key in state if key.startswith("tokenizer.decoder.blocks.")), default=None)
+    if last is not None:
+        for part in ("weight", "bias"):
+            key = f"tokenizer.decoder.blocks.{last}.{part}"
+            state[key] = _adapt_output_channels(state[key], config.in_chans)
+    positions = "generator.position_embedding"
+    if positions in state:
+        state[positions] = resample_positions(state[positions], model.generator.config.grid_size)
+    compared = {key: value for key, value in state.items() if not key.startswith("head.")}
+    first = "tokenizer.encoder.blocks.0.weight"
+    if first in compared and compared[first].dim() == 4 and compared[first].shape[1] != config.in_chans:
+        compared[first] = adapt_input_conv(config.in_chans, compared[first], base_chans=compared[first].shape[1])
+    expected = {key: value for key, value in model.state_dict().items() if not key.startswith("head.")}
+    checkpoints.check_state(compared, expected, "the checkpoint")
+    return state
+
+
+def _adapt_output_channels(value: Tensor, channels: int) -> Tensor:
+    """Weights or bias of the decoder's last convolution for another number of channels: one is the mean, more repeat in turn."""
+    if value.shape[0] == channels:
+        return value
+    if channels == 1:
+        return value.mean(0, keepdim=True)
+    return value[torch.arange(channels) % value.shape[0]]
+
+
+def _official_state(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> dict[str, Tensor] | None:
+    """State dict of the whole model from the two official files that a pretrained configuration names; None if it names none."""
+    if cfg.get("source") in ("hf-hub", "local-dir") or cfg.get("state_dict"):
+        return None
+    if cfg.get("file"):
+        path = Path(cfg["file"])
+        if path.suffix not in (".pt", ".pth") or not checkpoints.is_official_generator(checkpoints.read_pickle(path)):
+            return None
+        generator_file, tokenizer_file = path, _tokenizer_beside(path, cfg)
+    elif cfg.get("hf_hub_filename") in OFFICIAL_TOKENIZERS:
+        from huggingface_hub import hf_hub_download
+
+        names = (cfg["hf_hub_filename"], OFFICIAL_TOKENIZERS[cfg["hf_hub_filename"]])
+        generator_file, tokenizer_file = (hf_hub_download(cfg["hf_hub_id"], name, cache_dir=cache_dir) for name in names)
+    else:
+        return None
+    state = {f"generator.{key}": value for key, value in checkpoints.read_official_generator(generator_file, generator).items()}
+    state.update({f"tokenizer.{key}": value for key, value in checkpoints.read_official_tokenizer(tokenizer_file).items()})
+    return state
+
+
+def _tokenizer_beside(generator_file: Path, cfg: dict[str, Any]) -> Path:
+    """The tokenizer's `.th` file that belongs to a local generator file: beside it, or where the Hub's folders would have it."""
+    named = OFFICIAL_TOKENIZERS.get(cfg.get("hf_hub_filename") or "")
+    candidates = sorted(generator_file.parent.glob("*.th"))
+    if named:
+        hub_layout = generator_file.parent.parent / named
+        candidates = [generator_file.parent / Path(named).name, hub_layout, *candidates]
+    found = [path for path in candidates if path.is_file()]
+    others = [path for path in found if path.name != Path(named).name] if named else found
+    if named and found and found[0] not in others:
+        return found[0]
+    if len(others) == 1:
+        return others[0]
+    expected = f"{Path(named).name}" if named else "one .th file"
+    raise FileNotFoundError(
+        f"{generator_file} is the generator of an official model, which is two files; its tokenizer ({expected}) was not found "
+        f"in {generator_file.parent}. Put it there."
+        + (f" Several .th files are there: {', '.join(path.name for path in others)}." if len(others) > 1 else "")
+    )
