@@ -46,7 +46,7 @@ INPUTS = (
 
 
 class GoldenSet:
-    """One folder of recorded tensors: `golden[name]` reads one, `golden.check(name, ours)` compares within its own tolerance."""
+    """One folder of recorded tensors: `golden[name]` reads one, `golden.check(name, ours)` compares within its tolerance."""
 
     def __init__(self, name: str):
         self.name = name
@@ -75,9 +75,7 @@ class GoldenSet:
             assert where.any(), f"{name}: nothing to compare"
             ours, expected = ours[where], expected[where]
         tolerance = self.noise.get(name, {}).get("tolerance_abs", 4e-6) if expected.is_floating_point() else 0
-        torch.testing.assert_close(
-            ours.to(expected.dtype), expected, rtol=0, atol=tolerance, msg=lambda text: f"{name}: {text}"
-        )
+        torch.testing.assert_close(ours.to(expected.dtype), expected, rtol=0, atol=tolerance, msg=lambda text: f"{name}: {text}")
         self.checked.add(name)
 
     @cached_property
@@ -214,3 +212,11 @@ def recording(function: Callable) -> tuple[Callable, list[tuple[tuple, dict]]]:
         return function(*args, **kwargs)
 
     return wrapper, calls
+
+
+def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
+    """Both have the same entries, equal to the last bit."""
+    ours, expected = model.state_dict(), other.state_dict()
+    assert ours.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(ours[key], value, rtol=0, atol=0, msg=lambda text, key=key: f"{key}: {text}")

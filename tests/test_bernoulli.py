@@ -37,9 +37,7 @@ def test_official_reverse_step_is_the_recorded_one(golden):
     keep = bernoulli.keep_probabilities(golden.config.num_timesteps)[:, None]
     clean = bernoulli.flip_to_clean(noisy, golden["reverse.p_flip"])
     golden.check("reverse.p_x0", clean)
-    golden.check(
-        "reverse.posterior", bernoulli.posterior(noisy, golden["reverse.p_x0"], keep[earlier], keep[t] / keep[earlier])
-    )
+    golden.check("reverse.posterior", bernoulli.posterior(noisy, golden["reverse.p_x0"], keep[earlier], keep[t] / keep[earlier]))
 
 
 @pytest.mark.parametrize("schedule", bernoulli.NOISE_SCHEDULES)
@@ -101,8 +99,7 @@ def test_posteriors_agree_where_the_clean_bit_is_known():
     noisy, clean = BITS.repeat(2), BITS.repeat_interleave(2)
     for earlier, t in itertools.combinations(range(1, 21), 2):
         official, exact = (
-            bernoulli.posterior(noisy, clean, keep[earlier], keep[t] / keep[earlier], form=form)
-            for form in bernoulli.POSTERIORS
+            bernoulli.posterior(noisy, clean, keep[earlier], keep[t] / keep[earlier], form=form) for form in bernoulli.POSTERIORS
         )
         torch.testing.assert_close(official, exact)
 

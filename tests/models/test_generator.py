@@ -62,9 +62,7 @@ def official_gradients(model: BiGR) -> dict[str, torch.Tensor]:
     gradients = copy.deepcopy(model)
     for parameter, original in zip(gradients.parameters(), model.parameters(), strict=True):
         parameter.data = original.grad
-    return {
-        key: value for key, value in official_generator_state(gradients).items() if not key.startswith("diffusion_processor.")
-    }
+    return {key: value for key, value in official_generator_state(gradients).items() if not key.startswith("diffusion_processor.")}
 
 
 @pytest.mark.parametrize("aux_weight", [0.0, 0.1])
@@ -294,5 +292,5 @@ def test_values_that_do_not_fit_the_loss_are_named(given, message):
 
 
 def test_float_labels_are_refused():
-    with pytest.raises(TypeError, match="labels have dtype torch.float32"):
+    with pytest.raises(TypeError, match=r"labels have dtype torch\.float32"):
         tiny_generator().loss(random_codes(TINY), LABELS.float())

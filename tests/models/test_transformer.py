@@ -22,9 +22,7 @@ def test_every_layer_of_a_full_image_is_the_recorded_one(golden, generator):
 
 def test_no_labels_and_the_null_labels_are_the_same_condition(golden, generator):
     codes = golden["input.codes"]
-    for ours, given in zip(
-        generator.hidden_states(codes), generator.hidden_states(codes, golden["input.null_labels"]), strict=True
-    ):
+    for ours, given in zip(generator.hidden_states(codes), generator.hidden_states(codes, golden["input.null_labels"]), strict=True):
         torch.testing.assert_close(ours, given, rtol=0, atol=1e-5)
 
 

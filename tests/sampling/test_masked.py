@@ -42,7 +42,7 @@ def recorded_settings(golden, name: str) -> dict:
 
 
 def stored_draws(golden, name: str) -> list[Tensor]:
-    """The uniform numbers of a recorded run in the order of our draws: hidden tokens only, steps that reveal nothing left out."""
+    """Uniform numbers of a recorded run in the order of our draws: hidden tokens only, without steps that reveal nothing."""
     uniforms = []
     for step, count in enumerate(golden[f"gen.{name}.predict_len"].tolist()):
         if count:
@@ -168,9 +168,7 @@ def test_same_seed_same_codes_and_another_seed_others(posterior):
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"adaln": False}, {"num_cond_tokens": 3}, {"class_dropout": 0.0}, {"noise_schedule": "cosine"}]
-)
+@pytest.mark.parametrize("changes", [{}, {"adaln": False}, {"num_cond_tokens": 3}, {"class_dropout": 0.0}, {"noise_schedule": "cosine"}])
 @pytest.mark.parametrize("num_denoise_steps", [None, 1, 16])
 def test_codes_are_bits_for_every_kind_of_generator(changes, num_denoise_steps):
     codes = tiny_generator(**changes).generate(
