@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -220,3 +221,42 @@ def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
     assert ours.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(ours[key], value, rtol=0, atol=0, msg=lambda text, key=key: f"{key}: {text}")
+
+
+# Two models of the timm entries: an official architecture made small (attention in the tokenizer, 2 condition tokens, 64 x 64
+# images on a 4 x 4 grid), and bigr_nano as it is.
+BACKBONES = {
+    "tiny": (
+        "bigr_l",
+        {
+            "img_size": 64,
+            "channels": 32,
+            "num_res_blocks": 1,
+            "embed_dim": 32,
+            "code_dim": 6,
+            "depth": 6,
+            "width": 48,
+            "num_heads": 3,
+            "ffn_multiple_of": 16,
+            "num_cond_tokens": 2,
+            "generator_num_classes": 7,
+            "denoiser_width": 24,
+            "denoiser_depth": 1,
+            "num_timesteps": 16,
+            "num_denoise_steps": 4,
+        },
+    ),
+    "nano": ("bigr_nano", {}),
+}
+
+
+def backbone(name: str, seed: int | None = 0, **changes) -> nn.Module:
+    """A model of `BACKBONES` from `timm.create_model`, with random weights everywhere unless seed is None, in eval mode."""
+    arch, fields = BACKBONES[name]
+    model = timm.create_model(arch, **{**fields, **changes})
+    return (model if seed is None else randomized(model, seed)).eval()
+
+
+def pixels(model: nn.Module, batch: int = 2, seed: int = 0) -> Tensor:
+    """Random images in [0, 1] of the size and channels that a backbone takes."""
+    return torch.rand(batch, model.in_chans, model.img_size, model.img_size, generator=torch.Generator().manual_seed(seed))
