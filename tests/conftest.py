@@ -6,11 +6,16 @@ import copy
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import load_file
 
 from bigr_features.checkpoints import load_official_generator, load_official_tokenizer
 
 from .helpers import GoldenSet
+
+# the same examples in every run, and no limit on the time of one
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile("fixed")
 
 
 def pytest_configure(config):
