@@ -3,6 +3,8 @@
 Importing this package registers its models with timm: `timm.create_model("bigr_l")`.
 """
 
+from importlib import import_module
+
 from .models import bigr as _timm_entries  # noqa: F401  (registers the models)
 from .models.autoencoder import BinaryAutoencoder
 from .models.config import GeneratorConfig, TokenizerConfig
@@ -10,4 +12,13 @@ from .models.generator import BiGR
 
 __version__ = "0.1.0"
 
-__all__ = ["BiGR", "BinaryAutoencoder", "GeneratorConfig", "TokenizerConfig", "__version__"]
+# imported when first asked for, so that `import bigr_features` costs little more than `import timm`
+_LAZY = {"extract_features": ".features", "LinearProbe": ".evaluate.linear_probe"}
+
+__all__ = ["BiGR", "BinaryAutoencoder", "GeneratorConfig", "LinearProbe", "TokenizerConfig", "__version__", "extract_features"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

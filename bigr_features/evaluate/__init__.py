@@ -1,0 +1,1 @@
+"""Evaluators: arrays in, results out. They know neither models nor data sets."""
