@@ -1,0 +1,5 @@
+"""The console command `bigr`."""
+
+from .main import main
+
+__all__ = ["main"]

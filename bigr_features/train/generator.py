@@ -1,0 +1,389 @@
+"""Train a generator on codes.   B images, N tokens, K bits, M hidden tokens"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import checkpoints
+from ..data import open_images
+from ..models.autoencoder import BinaryAutoencoder
+from ..models.config import GeneratorConfig
+from ..models.generator import BiGR
+from . import distributed, state
+from .code_cache import CodeCache, pixels_to_tensor
+from .draws import Draws, draw
+from .ema import EMA
+from .monitor import Monitor
+from .optimizer import build_optimizer
+from .order import batch_positions, choices, hold_out
+from .run import Run
+from .schedule import learning_rate_factor, set_learning_rate
+from .sizes import GENERATORS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a generator on the codes of a cache (`bigr encode`), or on images that are encoded on the fly.
+
+    Parameters
+    ----------
+    tokenizer : Path
+        Folder of the tokenizer: `model` in the run folder of train-tokenizer.
+    out : Path
+        Run folder.
+    codes : Path, optional
+        Cache of codes. Give this or --source.
+    source : str, optional
+        Images, encoded in every step: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or a Hub data set.
+    split : str
+        Split of the source to train on.
+    flip : bool
+        With --source: mirror half of the images. A cache has its views instead.
+    sample_bits : bool
+        With --source: draw Bernoulli bits instead of thresholding at 0.5.
+    unconditional : bool
+        Train without labels (better features; the paper's Table 4).
+    preset : str
+        Size to start from: bigr_nano, bigr_l, bigr_xl or bigr_xxl. --model.* changes single numbers.
+    model : GeneratorConfig
+        Shape of the generator.
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Images a step, over all processes.
+    micro_batches : int
+        Parts in which each process runs its share of a batch (gradient accumulation).
+    learning_rate, weight_decay : float
+        Of AdamW.
+    betas : tuple of two floats
+        Of AdamW.
+    warmup_steps : int
+        Steps over which the learning rate rises.
+    schedule : str
+        constant or cosine (down to 0 at the last step), after the warm-up.
+    max_grad_norm : float
+        Gradients are clipped to this norm.
+    ema_decay : float
+        Of the averaged weights, which are what is validated, sampled from and saved.
+    ema_warmup : bool
+        Average over few steps at first.
+    validation : int
+        Images of the training split held out for validation.
+    validate_every, log_every, checkpoint_every : int
+        Steps between them.
+    sample_every : int
+        Steps between pictures of generated images; 0 for none.
+    num_samples, sample_reveal_steps, sample_denoise_steps : int
+        Of those pictures.
+    guidance_scale : float
+        Of those pictures.
+    keep_last : int
+        Newest checkpoints that stay, besides the best.
+    keep_steps : tuple of int
+        Steps whose checkpoints stay for good.
+    precision : str
+        fp32 or bf16 (autocast; weights stay float32).
+    compile : bool
+        Use torch.compile.
+    grad_checkpointing : bool
+        Compute activations of the trunk again in the backward pass, to save memory.
+    fsdp : bool
+        Shard parameters, gradients and optimiser state over the processes.
+    trackers : tuple of str
+        Where metrics go besides log.jsonl: names that accelerate knows (tensorboard, wandb, ...).
+    device : str
+        auto (an accelerator if there is one) or cpu.
+    threads : int
+        CPU threads of a process, 0 for the default.
+    seed : int
+        Of weights, data order and draws.
+    resume : bool
+        Continue the run in `out`, if there is one.
+    config : Path, optional
+        Settings to start from: a run folder or its config.json.
+    """
+
+    tokenizer: Path
+    out: Path
+    codes: Path | None = None
+    source: str | None = None
+    split: str = "train"
+    flip: bool = True
+    sample_bits: bool = False
+    unconditional: bool = False
+    preset: str = "bigr_nano"
+    model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
+    steps: int = 50_000
+    batch_size: int = 128
+    micro_batches: int = 1
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_steps: int = 500
+    schedule: str = "constant"
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.9999
+    ema_warmup: bool = True
+    validation: int = 2_000
+    validate_every: int = 1_000
+    log_every: int = 50
+    checkpoint_every: int = 1_000
+    sample_every: int = 5_000
+    num_samples: int = 100
+    sample_reveal_steps: int = 10
+    sample_denoise_steps: int = 20
+    guidance_scale: float = 2.5
+    keep_last: int = 2
+    keep_steps: tuple[int, ...] = ()
+    precision: str = "fp32"
+    compile: bool = False
+    grad_checkpointing: bool = False
+    fsdp: bool = False
+    trackers: tuple[str, ...] = ("tensorboard",)
+    device: str = "auto"
+    threads: int = 0
+    seed: int = 0
+    resume: bool = False
+    config: Path | None = None
+
+
+FREE = (
+    "tokenizer", "out", "codes", "source", "preset", "config", "resume", "validate_every", "log_every", "checkpoint_every",
+    "sample_every", "num_samples", "sample_reveal_steps", "sample_denoise_steps", "guidance_scale", "keep_last", "keep_steps",
+    "trackers", "device", "threads", "fsdp",
+)  # fmt: skip
+
+
+class GeneratorLoss(nn.Module):
+    """The training loss as a forward pass: a module of its own, because that is what data-parallel wrappers wrap."""
+
+    def __init__(self, model: BiGR):
+        super().__init__()
+        self.model = model
+
+    def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, its cross-entropy part and the bit accuracy, of codes (B, N, K) and labels (B,), with everything random given."""
+        if labels is not None:
+            labels = torch.where(draws.dropped, self.model.null_class, labels)
+        condition = self.model(codes, labels, draws.mask).flatten(0, 1).index_select(0, draws.rows)  # (M, D)
+        codes = codes.flatten(0, 1).index_select(0, draws.rows)  # (M, K)
+        noisy = None if draws.flips is None else (codes - draws.flips).abs()
+        terms = self.model.transcoder.loss(condition, codes, draws.timesteps, noisy)
+        return terms.loss, terms.bce, terms.bit_accuracy
+
+
+def train(config: TrainConfig) -> Path:
+    """Run the training that `config` describes; returns the folder of the finished generator."""
+    from tqdm import tqdm
+
+    accelerator = distributed.start(config)
+    device, main = accelerator.device, accelerator.is_main_process
+    tokenizer = checkpoints.load_model(config.tokenizer)
+    if not isinstance(tokenizer, BinaryAutoencoder):
+        raise ValueError(f"{config.tokenizer} holds a {type(tokenizer).__name__}, not a tokenizer.")
+    tokenizer_identity = checkpoints.fingerprint(tokenizer)
+    tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
+    with accelerator.main_process_first():
+        data = _open_data(config, tokenizer, tokenizer_identity)
+    _check_fit(config, data, tokenizer)
+    train_items, held_out = hold_out(len(data), config.validation, config.seed)
+    free = FREE if config.schedule == "cosine" else (*FREE, "steps")
+    run = Run(config, {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity()}, free, main)
+
+    torch.manual_seed(config.seed)
+    model = BiGR(config.model).to(device)
+    model.trunk.grad_checkpointing = config.grad_checkpointing
+    if config.compile:
+        model.trunk.compile()
+        model.transcoder.denoiser.compile(dynamic=True)
+    module = GeneratorLoss(model)
+    optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.betas)
+    module, optimizer = accelerator.prepare(module, optimizer)
+    ema = EMA(model, config.ema_decay, config.ema_warmup)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    torch.manual_seed(config.seed + accelerator.process_index)  # dropout
+    monitor = Monitor(accelerator)
+    first, best, last_good = 0, None, None
+    if run.state is not None:
+        first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
+        run.state, last_good = None, first
+        log.info("continuing after step %d", first)
+    accelerator.init_trackers("tensorboard")
+    if main:
+        checkpoints.save_model(tokenizer, run.path / "tokenizer")
+
+    mine = distributed.share(accelerator, config.batch_size)
+    progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
+    for step in progress:
+        module.train()
+        factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
+        set_learning_rate(optimizer, factor)
+        positions = batch_positions(len(train_items), config.batch_size, step - 1, config.seed)
+        views = choices(config.batch_size, data.num_views, step - 1, config.seed)
+        codes, labels = data.batch(train_items[positions[mine]], views[mine], device)
+        draws = draw(model, config.batch_size, generator).part(mine)
+
+        totals: dict[str, Tensor] = {}
+        for last, part in distributed.parts(len(codes), config.micro_batches):
+            with nullcontext() if last else accelerator.no_sync(module):
+                loss, bce, accuracy = module(codes[part], None if labels is None else labels[part], draws.part(part))
+                accelerator.backward(loss / config.micro_batches)
+            for name, value in (("loss", loss), ("bce", bce), ("bit_accuracy", accuracy)):
+                totals[name] = totals.get(name, 0) + value.detach() / config.micro_batches
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(step)
+        monitor.add(step, totals, norm)
+
+        if step % config.log_every == 0 or step == config.steps:
+            monitor.check(last_good)
+            values = monitor.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}
+            values["images_per_second"] = values["steps_per_second"] * config.batch_size
+            run.log(step, "train", values)
+            accelerator.log({f"train/{key}": value for key, value in values.items()}, step)
+            progress.set_postfix(loss=f"{values['loss']:.4f}")
+        if held_out.size and (step % config.validate_every == 0 or step == config.steps):
+            with ema.swapped():
+                values = validate(module.eval(), model, data, held_out, config, accelerator)
+            run.log(step, "validation", values)
+            accelerator.log({f"validation/{key}": value for key, value in values.items()}, step)
+            log.info("step %d  %s", step, "  ".join(f"{key} {value:.4f}" for key, value in values.items()))
+            if best is None or values["loss"] < best["loss"]:
+                best = {"step": step, "loss": values["loss"]}
+        if config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
+            with ema.swapped():
+                run.save_picture(accelerator, step, sample(model.eval(), tokenizer, config), columns=10)
+        if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
+            monitor.check(last_good)
+            state.save(run, step, best, model, optimizer, ema, generator, accelerator)
+            last_good = step
+    with ema.swapped():
+        averaged = distributed.model_state(model)
+    if main:
+        result = BiGR(config.model)
+        result.load_state_dict(averaged)
+        checkpoints.save_model(result, run.path / "model")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return run.path / "model"
+
+
+@torch.no_grad()
+def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: TrainConfig, accelerator) -> dict[str, float]:
+    """Means over held-out images of what training minimises, with the same masks and noise every time."""
+    generator = torch.Generator(accelerator.device).manual_seed(0)
+    count = len(items) // accelerator.num_processes * accelerator.num_processes
+    total, seen = torch.zeros(3, device=accelerator.device), 0
+    for start in range(0, count, config.batch_size):
+        batch = items[start : min(start + config.batch_size, count)]
+        mine = distributed.share(accelerator, len(batch))
+        codes, labels = data.batch(batch[mine], None, accelerator.device)
+        draws = draw(model, len(batch), generator).part(mine)
+        draws.dropped = torch.zeros_like(draws.dropped)
+        total += torch.stack(module(codes, labels, draws)).float() * len(batch)
+        seen += len(batch)
+    means = distributed.mean_over_processes(accelerator, total / seen).tolist()
+    return dict(zip(("loss", "bce", "bit_accuracy"), means, strict=True))
+
+
+def sample(model: BiGR, tokenizer: BinaryAutoencoder, config: TrainConfig) -> Tensor:
+    """Generated images (num_samples, C, H, W), the classes in turn, from the same noise every time."""
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(0)
+    classes = config.model.null_class + 1 if config.unconditional else config.model.num_classes
+    labels = torch.arange(config.num_samples, device=device) % min(10, classes)
+    if config.unconditional:
+        labels = torch.full_like(labels, config.model.null_class)
+    steps = min(config.sample_denoise_steps, config.model.num_timesteps)
+    scale = 1.0 if config.unconditional else config.guidance_scale
+    codes = model.generate(
+        labels, num_reveal_steps=config.sample_reveal_steps, num_denoise_steps=steps, guidance_scale=scale, generator=generator
+    )
+    with torch.no_grad():
+        return tokenizer.decode(codes)
+
+
+class _CachedCodes:
+    """Batches of a code cache."""
+
+    def __init__(self, cache: CodeCache, unconditional: bool):
+        self.cache, self.num_views = cache, cache.num_views
+        self.labels = None if unconditional or cache.labels is None else torch.from_numpy(cache.labels)
+        self.num_tokens, self.code_dim = cache.num_tokens, cache.code_dim
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def identity(self) -> str:
+        return self.cache.identity()
+
+    def batch(self, items: np.ndarray, views: np.ndarray | None, device) -> tuple[Tensor, Tensor | None]:
+        """Codes (b, N, K) and labels (b,), of the views given or the first."""
+        codes = torch.from_numpy(self.cache.read(items, views)).to(device, non_blocking=True).float()
+        return codes, None if self.labels is None else self.labels[torch.from_numpy(items)].to(device, non_blocking=True)
+
+
+class _EncodedImages:
+    """Batches of images that the tokenizer encodes now; a view is the image (0) or its mirror image (1)."""
+
+    def __init__(self, config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str):
+        self.images = open_images(config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans)
+        self.tokenizer, self.sample_bits, self.seed = tokenizer, config.sample_bits, config.seed
+        self.num_views = 2 if config.flip else 1
+        self.labels = None if config.unconditional or self.images.labels is None else torch.from_numpy(self.images.labels)
+        self.num_tokens, self.code_dim = tokenizer.grid_size**2, tokenizer.config.code_dim
+        self.tokenizer_identity = tokenizer_identity
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def identity(self) -> str:
+        return f"{len(self.images)} of {self.images.split}"
+
+    @torch.no_grad()
+    def batch(self, items: np.ndarray, views: np.ndarray | None, device) -> tuple[Tensor, Tensor | None]:
+        """Codes (b, N, K) and labels (b,)."""
+        pixels, kept = self.images.read(items)
+        if views is not None:
+            turned = views[np.isin(items, kept)].astype(bool)
+            pixels = np.where(turned[:, None, None, None], pixels[:, :, ::-1], pixels)
+        generator = torch.Generator(device).manual_seed(self.seed + int(items[0])) if self.sample_bits else None
+        codes = self.tokenizer.encode(pixels_to_tensor(pixels, device), sample=self.sample_bits, generator=generator)
+        return codes, None if self.labels is None else self.labels[torch.from_numpy(kept)].to(device)
+
+
+def _open_data(config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str):
+    if (config.codes is None) == (config.source is None):
+        raise ValueError("give either --codes (a cache made by `bigr encode`) or --source (images to encode on the fly), and not both.")
+    if config.codes is None:
+        return _EncodedImages(config, tokenizer, tokenizer_identity)
+    cache = CodeCache(config.codes)
+    cache.check_tokenizer(tokenizer_identity)
+    return _CachedCodes(cache, config.unconditional)
+
+
+def _check_fit(config: TrainConfig, data, tokenizer: BinaryAutoencoder) -> None:
+    model = config.model
+    if data.code_dim != model.code_dim or data.num_tokens != model.num_tokens:
+        grid = tokenizer.grid_size
+        raise ValueError(
+            f"the tokenizer makes {grid} x {grid} tokens of {data.code_dim} bits, but the model has grid_size={model.grid_size} and "
+            f"code_dim={model.code_dim}; give --model.grid-size {grid} --model.code-dim {data.code_dim}."
+        )
+    if config.unconditional:
+        return
+    if data.labels is None:
+        raise ValueError("the images have no labels; train without them (--unconditional), or give images in one folder a class.")
+    most = int(data.labels.max())
+    if most >= model.num_classes or int(data.labels.min()) < 0:
+        raise ValueError(f"label {most} is out of range for num_classes={model.num_classes}; give --model.num-classes {most + 1}.")

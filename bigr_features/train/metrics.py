@@ -1,0 +1,44 @@
+"""What tokenizer training reports.   B images, C channels, N tokens, K bits"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def psnr(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image (B,), dB, for pixels in [0, 1] (reconstructions are clamped to it)."""
+    error = (images - reconstructions.clamp(0, 1)).square().flatten(1).mean(1)
+    return -10 * torch.log10(error.clamp(min=1e-10))
+
+
+def ssim(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Structural similarity of each image (B,), for pixels in [0, 1] (Wang et al. 2004: 11 x 11 Gaussian window of sigma 1.5).
+
+    The mean is over window positions that lie wholly inside the image, and over channels.
+    """
+    x, y = images, reconstructions.clamp(0, 1)
+    line = torch.exp(-((torch.arange(11, dtype=x.dtype, device=x.device) - 5) ** 2) / (2 * 1.5**2))
+    line = line / line.sum()
+    kernel = (line[:, None] * line[None]).expand(x.shape[1], 1, 11, 11)
+
+    def blur(z: Tensor) -> Tensor:
+        return F.conv2d(z, kernel, groups=z.shape[1])
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y, cov = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2, blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    return similarity.flatten(1).mean(1)
+
+
+def bit_usage(codes: Tensor) -> Tensor:
+    """Share of tokens in which each bit is 1, (K,), of codes (..., N, K)."""
+    return codes.float().flatten(0, -2).mean(0)
+
+
+def binary_entropy(probability: Tensor) -> Tensor:
+    """Entropy of a coin with this probability, bits."""
+    p = probability.clamp(1e-7, 1 - 1e-7)
+    return -(p * p.log2() + (1 - p) * (1 - p).log2())

@@ -1,0 +1,57 @@
+"""Running means of training metrics that make the device wait only when they are read."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from .distributed import mean_over_processes
+
+
+class NonFiniteLoss(RuntimeError):
+    """Training met a loss or gradient that is not a number."""
+
+
+class Monitor:
+    """Means since the last reading, and the first step at which loss or gradient norm was not finite."""
+
+    def __init__(self, accelerator):
+        self.accelerator = accelerator
+        self.first_bad = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.total, self.count, self.since = None, 0, time.perf_counter()
+
+    def add(self, step: int, metrics: dict[str, Tensor], gradient_norm: Tensor) -> None:
+        """Count one step. The first entry of `metrics` is the loss."""
+        self.names = (*metrics, "gradient_norm")
+        values = torch.stack([*(value.detach().float() for value in metrics.values()), gradient_norm.detach().float()])
+        self.total = values if self.total is None else self.total + values
+        self.count += 1
+        bad = ~torch.isfinite(values[0] + values[-1])
+        self.first_bad = torch.where(bad & (self.first_bad == 0), step, self.first_bad)
+
+    def check(self, last_good: int | None) -> None:
+        """Raise NonFiniteLoss, naming the step, if a loss or gradient was not finite."""
+        first_bad = self.first_bad
+        if self.accelerator.num_processes > 1:
+            first_bad = self.accelerator.gather(first_bad[None])
+            first_bad = first_bad[first_bad > 0].min() if (first_bad > 0).any() else first_bad[0]
+        step = int(first_bad)
+        if step:
+            kept = f"the last good checkpoint is that of step {last_good}" if last_good else "no checkpoint had been written before"
+            raise NonFiniteLoss(
+                f"loss or gradient norm was not finite at step {step}; training stopped, and {kept}. "
+                "Lower the learning rate, lengthen the warm-up or use --precision fp32."
+            )
+
+    def read(self) -> dict[str, float]:
+        """Means since the last reading, and steps a second."""
+        means = mean_over_processes(self.accelerator, self.total / self.count).tolist()
+        result = dict(zip(self.names, means, strict=True))
+        result["steps_per_second"] = self.count / (time.perf_counter() - self.since)
+        self._clear()
+        return result

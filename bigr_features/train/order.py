@@ -1,0 +1,47 @@
+"""Which items make up which batch: functions of seed and step, so that the step counter alone is the position in the data."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+
+def hold_out(num_items: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on and `count` held-out indices, both sorted; a random part chosen by `seed`.
+
+    Raises
+    ------
+    ValueError
+        If nothing would be left to train on.
+    """
+    if not 0 <= count < num_items:
+        raise ValueError(
+            f"{count} of {num_items} images would be held out for validation, which leaves none to train on; lower `validation`."
+        )
+    order = np.random.default_rng([seed, 1]).permutation(num_items)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def batch_positions(num_items: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """Positions 0..num_items-1 of batch `step`, 0-based: `batch_size` entries of the endless row of one permutation an epoch."""
+    first = step * batch_size
+    parts = []
+    while batch_size > 0:
+        epoch, offset = divmod(first, num_items)
+        part = _permutation(num_items, seed, epoch)[offset : offset + batch_size]
+        parts.append(part)
+        first, batch_size = first + len(part), batch_size - len(part)
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=2)
+def _permutation(num_items: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 2, epoch]).permutation(num_items)
+
+
+def choices(count: int, num_choices: int, step: int, seed: int) -> np.ndarray:
+    """Random integers 0..num_choices-1, one for each of the `count` items of batch `step`: which view, or whether flipped."""
+    if num_choices == 1:
+        return np.zeros(count, dtype=np.int64)
+    return np.random.default_rng([seed, 3, step]).integers(num_choices, size=count)

@@ -1,0 +1,212 @@
+"""A run folder that a person can read.
+
+config.json        the settings, which `--config` gives back
+environment.json   versions, device, command
+log.jsonl          one line of metrics each time
+tensorboard/       the same, and the pictures
+samples/           pictures
+checkpoints/       the last ones, the best, and those asked for
+skipped.txt        images that could not be read, and why
+model/             the result: averaged weights, as `checkpoints.save_model` writes them
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import sys
+import typing
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..checkpoints import write_atomically
+from . import checkpoint
+
+
+def to_dict(config) -> dict:
+    """A settings dataclass as what JSON can hold."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def from_dict(cls, values: dict):
+    """The settings dataclass that `to_dict` wrote.
+
+    Raises
+    ------
+    ValueError
+        For a name that the class does not have.
+    """
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}.")
+
+    def convert(hint, value):
+        if dataclasses.is_dataclass(hint):
+            return from_dict(hint, value)
+        if isinstance(value, list):
+            return tuple(value)
+        if value is not None and (hint is Path or Path in typing.get_args(hint)):
+            return Path(value)
+        return value
+
+    return cls(**{name: convert(hints[name], value) for name, value in values.items()})
+
+
+def read_config(cls, path: str | Path):
+    """Settings of an earlier run: its `config.json`, or the folder it lies in.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        For a missing or damaged file, or the settings of another command.
+    """
+    path = Path(path)
+    path = path / "config.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no settings file {path}; give the config.json of a run folder.")
+    try:
+        content = json.loads(path.read_text())
+        kind, settings = content["kind"], content["settings"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or no settings file of a run ({error}).") from error
+    if kind != cls.__name__:
+        raise ValueError(f"{path} holds {kind}, the settings of another command; {cls.__name__} is expected.")
+    return from_dict(cls, settings)
+
+
+class Run:
+    """The folder of one run; only the main process writes to it.
+
+    Parameters
+    ----------
+    config : dataclass
+        With `out` and `resume`.
+    identity : dict of str
+        What the run is bound to besides its settings: fingerprints of tokenizer and codes.
+    free : tuple of str
+        Settings that may change when the run is resumed.
+    main : bool
+        Whether this process writes.
+
+    Attributes
+    ----------
+    state : dict or None
+        The newest checkpoint, if the run is resumed.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a run and `resume` is not set.
+    ValueError
+        If the settings differ from those of the run; they are named.
+    """
+
+    def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True):
+        self.config, self.path, self.main, self.state = config, Path(config.out), main, None
+        settings = {"kind": type(config).__name__, "settings": to_dict(config), "identity": identity}
+        if checkpoint.steps_in(self.checkpoints):
+            if not config.resume:
+                raise FileExistsError(f"{self.path} holds a run already; give --resume to continue it, or another --out.")
+            self.state = checkpoint.load(self.checkpoints)
+            check_same(json.loads(self.state["settings"]), settings, free, self.path)
+        self.settings = json.dumps(settings)
+        if not main:
+            return
+        for folder in (self.path, self.path / "samples", self.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.json", (json.dumps(settings, indent=2) + "\n").encode())
+        environment = {
+            "command": " ".join(sys.argv),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "machine": hardware(),
+        }
+        write_atomically(self.path / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
+        self._forget_after(self.state["step"] if self.state else 0)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def _forget_after(self, step: int) -> None:
+        """Leave out of the log what came after the checkpoint that the run continues from: it will come again."""
+        log = self.path / "log.jsonl"
+        lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        write_atomically(log, "".join(kept).encode())
+
+    def log(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Add a line to log.jsonl."""
+        if self.main:
+            values = {
+                key: round(value, 6) if isinstance(value, float) and math.isfinite(value) else value for key, value in metrics.items()
+            }
+            with open(self.path / "log.jsonl", "a") as file:
+                file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+
+    def save_picture(self, accelerator, step: int, images: Tensor, columns: int) -> None:
+        """Write images (n, C, H, W) as one PNG of so many columns into samples/, and hand it to the trackers."""
+        if not self.main:
+            return
+        picture = grid(images, columns)
+        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(self.path / "samples" / f"step_{step:08d}.png")
+        for tracker in accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                tracker.log_images(
+                    {"samples": picture[None]}, step=step, **({"dataformats": "NHWC"} if tracker.name == "tensorboard" else {})
+                )
+
+    def write_skipped(self, skipped: list) -> None:
+        """List the images that could not be read in skipped.txt (if there are any)."""
+        if self.main and skipped:
+            lines = [f"{len(skipped)} images could not be read and were skipped\n", *(f"{item.name}\t{item.reason}\n" for item in skipped)]
+            write_atomically(self.path / "skipped.txt", "".join(lines).encode())
+
+
+def check_same(before: dict, now: dict, free: tuple[str, ...], path: Path) -> None:
+    """Raise ValueError that shows the differing fields, if a run would continue with other settings."""
+    old, new = ({**_flat(content["settings"]), **content["identity"]} for content in (before, now))
+    differing = [name for name in sorted({*old, *new}) if name not in free and old.get(name) != new.get(name)]
+    if before["kind"] != now["kind"]:
+        raise ValueError(f"{path} is a run of {before['kind']}, not of {now['kind']}; give another --out.")
+    if differing:
+        changes = "; ".join(f"{name} was {old.get(name)!r} and is now {new.get(name)!r}" for name in differing)
+        raise ValueError(
+            f"{path} cannot be resumed with other settings: {changes}. Give the old ones (--config {path / 'config.json'}), or another --out. "
+            f"Only {', '.join(free)} may change."
+        )
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+def grid(images: Tensor, columns: int) -> np.ndarray:
+    """uint8 picture (height, width, C) of images (n, C, H, W) in [0, 1], row by row; the last row is filled up with black."""
+    pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    n, height, width, channels = pixels.shape
+    rows = -(-n // columns)
+    filled = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
+    filled[:n] = pixels
+    return filled.reshape(rows, columns, height, width, channels).swapaxes(1, 2).reshape(rows * height, columns * width, channels)
+
+
+def hardware() -> str:
+    """The device in words: GPU names, or the processor and its number of threads."""
+    if torch.cuda.is_available():
+        return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        name = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), name)
+    return f"{name}, {torch.get_num_threads()} threads"

@@ -1,0 +1,292 @@
+"""Train a tokenizer: images to bits and back.   B images, C channels, N tokens, K bits"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import bernoulli, checkpoints
+from ..data import ImageSet, open_images
+from ..models.autoencoder import BinaryAutoencoder, straight_through
+from ..models.config import TokenizerConfig
+from . import distributed, metrics, state
+from .code_cache import pixels_to_tensor
+from .ema import EMA
+from .losses import indecision_loss, reconstruction_loss, usage_loss
+from .monitor import Monitor
+from .optimizer import build_optimizer
+from .order import batch_positions, choices, hold_out
+from .run import Run
+from .schedule import learning_rate_factor, set_learning_rate
+from .sizes import TOKENIZERS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainTokenizerConfig:
+    """Train a tokenizer (binary autoencoder) on images.
+
+    Parameters
+    ----------
+    source : str
+        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
+    out : Path
+        Run folder.
+    split : str
+        Split of the source to train on. Validation images are held out of it.
+    limit : int, optional
+        Take the first images only.
+    preset : str
+        Size to start from: bigr_nano, bigr_d24 or bigr_d32. --model.* changes single numbers.
+    model : TokenizerConfig
+        Shape of the tokenizer.
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Images a step, over all processes.
+    micro_batches : int
+        Parts in which each process runs its share of a batch (gradient accumulation).
+    learning_rate, weight_decay : float
+        Of AdamW with betas (0.9, 0.95).
+    warmup_steps : int
+        Steps over which the learning rate rises.
+    schedule : str
+        constant or cosine (down to 0 at the last step), after the warm-up.
+    max_grad_norm : float
+        Gradients are clipped to this norm.
+    l1_weight, l2_weight : float
+        Of mean absolute and mean squared error.
+    usage_weight : float
+        Of 1 minus the entropy of each bit's mean over the batch, which keeps bits in use.
+    indecision_weight : float
+        Of p (1 - p), which drives bits away from chance.
+    flip : bool
+        Mirror half of the images.
+    ema_decay : float
+        Of the averaged weights, which are what is validated and saved.
+    ema_warmup : bool
+        Average over few steps at first.
+    validation : int
+        Images of the training split held out for validation.
+    validate_every, log_every, checkpoint_every : int
+        Steps between them.
+    keep_last : int
+        Newest checkpoints that stay, besides the best.
+    keep_steps : tuple of int
+        Steps whose checkpoints stay for good.
+    precision : str
+        fp32 or bf16 (autocast; weights stay float32).
+    compile : bool
+        Use torch.compile.
+    trackers : tuple of str
+        Where metrics go besides log.jsonl: names that accelerate knows (tensorboard, wandb, ...).
+    device : str
+        auto (an accelerator if there is one) or cpu.
+    threads : int
+        CPU threads of a process, 0 for the default.
+    num_workers : int
+        Processes that decode images, for sets too large for memory.
+    seed : int
+        Of weights, data order and draws.
+    resume : bool
+        Continue the run in `out`, if there is one.
+    config : Path, optional
+        Settings to start from: a run folder or its config.json.
+    """
+
+    source: str
+    out: Path
+    split: str = "train"
+    limit: int | None = None
+    preset: str = "bigr_nano"
+    model: TokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
+    steps: int = 10_000
+    batch_size: int = 128
+    micro_batches: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 200
+    schedule: str = "cosine"
+    max_grad_norm: float = 1.0
+    l1_weight: float = 1.0
+    l2_weight: float = 2.0
+    usage_weight: float = 0.0
+    indecision_weight: float = 0.0
+    flip: bool = True
+    ema_decay: float = 0.999
+    ema_warmup: bool = True
+    validation: int = 2_000
+    validate_every: int = 500
+    log_every: int = 50
+    checkpoint_every: int = 500
+    keep_last: int = 2
+    keep_steps: tuple[int, ...] = ()
+    precision: str = "fp32"
+    compile: bool = False
+    trackers: tuple[str, ...] = ("tensorboard",)
+    device: str = "auto"
+    threads: int = 0
+    num_workers: int = 0
+    seed: int = 0
+    resume: bool = False
+    config: Path | None = None
+
+
+FREE = (
+    "source", "out", "preset", "config", "resume", "validate_every", "log_every", "checkpoint_every", "keep_last", "keep_steps",
+    "num_workers", "device", "threads", "trackers",
+)  # fmt: skip
+
+
+class Autoencode(nn.Module):
+    """One forward pass of the training: a module of its own, because that is what data-parallel wrappers wrap."""
+
+    def __init__(self, model: BinaryAutoencoder):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction (B, C, H, W), bit probabilities and bits, each (B, N, K); drawn bits in train mode, thresholded ones otherwise."""
+        probabilities = self.model.bit_probabilities(images)
+        if self.training:
+            bits = bernoulli.draw(probabilities.detach(), generator)
+        else:
+            bits = (probabilities > 0.5).to(probabilities.dtype)
+        return self.model.decode(straight_through(bits, probabilities)), probabilities, bits
+
+
+def train_tokenizer(config: TrainTokenizerConfig) -> Path:
+    """Run the training that `config` describes; returns the folder of the finished tokenizer."""
+    from tqdm import tqdm
+
+    accelerator = distributed.start(config)
+    device, main = accelerator.device, accelerator.is_main_process
+    with accelerator.main_process_first():
+        images = open_images(config.source, config.split, size=config.model.image_size, in_chans=config.model.in_chans, limit=config.limit)
+    train_items, held_out = hold_out(len(images), config.validation, config.seed)
+    free = FREE if config.schedule == "cosine" else (*FREE, "steps")
+    run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main)
+    run.write_skipped(images.skipped)
+
+    torch.manual_seed(config.seed)
+    model = BinaryAutoencoder(config.model).to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, config.learning_rate, config.weight_decay)
+    module = Autoencode(model)
+    if config.compile:
+        module.compile()
+    module, optimizer = accelerator.prepare(module, optimizer)
+    ema = EMA(model, config.ema_decay, config.ema_warmup)
+    generator = torch.Generator(device).manual_seed(config.seed + accelerator.process_index)
+    monitor = Monitor(accelerator)
+    first, best, last_good = 0, None, None
+    if run.state is not None:
+        first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
+        last_good = first
+        log.info("continuing after step %d", first)
+    accelerator.init_trackers("tensorboard")
+
+    mine = distributed.share(accelerator, config.batch_size)
+    progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
+    for step in progress:
+        module.train()
+        factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
+        set_learning_rate(optimizer, factor)
+        positions = batch_positions(len(train_items), config.batch_size, step - 1, config.seed)
+        flips = choices(config.batch_size, 2, step - 1, config.seed) if config.flip else None
+        batch = _read(images, train_items[positions[mine]], flips[mine] if config.flip else None, device)
+
+        totals: dict[str, Tensor] = {}
+        for last, piece in distributed.parts(len(batch), config.micro_batches):
+            part = batch[piece]
+            with nullcontext() if last else accelerator.no_sync(module):
+                reconstruction, probabilities, _ = module(part, generator)
+                terms = loss_terms(part, reconstruction, probabilities, config)
+                accelerator.backward(terms["loss"] / config.micro_batches)
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0) + value.detach() / config.micro_batches
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(step)
+        monitor.add(step, totals, norm)
+
+        if step % config.log_every == 0 or step == config.steps:
+            monitor.check(last_good)
+            values = monitor.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}
+            values["images_per_second"] = values["steps_per_second"] * config.batch_size
+            run.log(step, "train", values)
+            accelerator.log({f"train/{key}": value for key, value in values.items()}, step)
+            progress.set_postfix(loss=f"{values['loss']:.4f}")
+        if held_out.size and (step % config.validate_every == 0 or step == config.steps):
+            with ema.swapped():
+                values, picture = validate(module.eval(), images, held_out, config.batch_size, device)
+            run.log(step, "validation", values)
+            accelerator.log({f"validation/{key}": value for key, value in values.items()}, step)
+            run.save_picture(accelerator, step, picture, columns=16)
+            log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+            if best is None or values["psnr"] > best["psnr"]:
+                best = {"step": step, "psnr": values["psnr"]}
+        if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
+            monitor.check(last_good)
+            state.save(run, step, best, model, optimizer, ema, generator, accelerator)
+            last_good = step
+    result = run.path / "model"
+    with ema.swapped():
+        if main:
+            checkpoints.save_model(model, result)
+    run.write_skipped(images.skipped)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return result
+
+
+def loss_terms(images: Tensor, reconstruction: Tensor, probabilities: Tensor, config: TrainTokenizerConfig) -> dict[str, Tensor]:
+    """The loss and, beside it, its unweighted terms."""
+    terms = {"reconstruction": reconstruction_loss(images, reconstruction, config.l1_weight, config.l2_weight)}
+    loss = terms["reconstruction"]
+    for name, weight, term in (("usage", config.usage_weight, usage_loss), ("indecision", config.indecision_weight, indecision_loss)):
+        if weight:
+            terms[name] = term(probabilities)
+            loss = loss + weight * terms[name]
+    return {"loss": loss, **terms}
+
+
+def _read(images: ImageSet, items: np.ndarray, flips: np.ndarray | None, device) -> Tensor:
+    pixels, kept = images.read(items)
+    if flips is not None and len(kept) == len(items):
+        pixels = np.where(flips[:, None, None, None].astype(bool), pixels[:, :, ::-1], pixels)
+    return pixels_to_tensor(pixels, device)
+
+
+@torch.no_grad()
+def validate(module: nn.Module, images: ImageSet, items: np.ndarray, batch_size: int, device) -> tuple[dict[str, float], Tensor]:
+    """PSNR, SSIM, bit usage and entropy over held-out images with thresholded bits; and 16 originals above their reconstructions."""
+    psnr, ssim, usage, certainty, picture = [], [], 0.0, 0.0, None
+    for start in range(0, len(items), batch_size):
+        batch = _read(images, items[start : start + batch_size], None, device)
+        reconstruction, probabilities, bits = module(batch)
+        reconstruction = reconstruction.float()
+        psnr.append(metrics.psnr(batch, reconstruction))
+        ssim.append(metrics.ssim(batch, reconstruction))
+        usage = usage + metrics.bit_usage(bits) * len(batch)
+        certainty = certainty + metrics.binary_entropy(probabilities).mean() * len(batch)
+        if picture is None:
+            picture = torch.cat([batch[:16], reconstruction[:16]])
+            count = len(picture) // 2
+            picture = torch.cat([picture, picture.new_zeros(32 - 2 * count, *picture.shape[1:])]) if count == 16 else picture
+    usage = usage / len(items)
+    return {
+        "psnr": torch.cat(psnr).mean().item(),
+        "ssim": torch.cat(ssim).mean().item(),
+        "bit_usage_min": usage.min().item(),
+        "bit_usage_max": usage.max().item(),
+        "bit_entropy": metrics.binary_entropy(usage).mean().item(),
+        "bit_uncertainty": (certainty / len(items)).item(),
+    }, picture
