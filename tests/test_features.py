@@ -90,3 +90,10 @@ def test_inputs_must_be_uint8(model, images):
 def test_inputs_of_another_shape_are_named(model, shape):
     with pytest.raises(ValueError, match=str(shape[0])):
         model_inputs(np.zeros(shape, np.uint8), model)
+
+
+def test_inputs_have_the_channels_of_the_model():
+    gray = timm.create_model("bigr_nano", depth=4, width=32, num_heads=2, in_chans=1)
+    inputs = model_inputs(load_sample("digits").train_images[:5], gray)
+    assert inputs.shape == (5, 1, 32, 32)
+    gray.encode(inputs)

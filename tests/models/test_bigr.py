@@ -74,6 +74,15 @@ def test_official_weights_fit_every_form_of_the_model(folder, changes):
         torch.testing.assert_close(model.forward_features(x), whole.forward_features(x))
 
 
+def test_a_local_copy_of_the_folders_on_the_hub_is_one_model(tmp_path, tokenizer):
+    cfg = timm.get_pretrained_cfg("bigr_l")
+    for source, name in ((GENERATOR_FILE, cfg.hf_hub_filename), (TOKENIZER_FILE, OFFICIAL_TOKENIZERS[cfg.hf_hub_filename])):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tmp_path / name)
+    overlay = {"file": str(tmp_path / cfg.hf_hub_filename)}
+    assert_recorded(timm.create_model("bigr_l", pretrained=True, pretrained_cfg_overlay=overlay, **RECORDED).eval(), tokenizer)
+
+
 def test_official_weights_come_from_the_hub_as_two_files(monkeypatch, tokenizer):
     asked = []
 

@@ -53,6 +53,16 @@ def test_denoise_steps_must_fit_the_noise_levels(steps):
         GeneratorConfig(num_denoise_steps=steps)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"focal_gamma": -1.0}, {"focal_alpha": -1.0}, {"focal_alpha": 1.5}, {"aux_weight": -0.1}], ids=lambda changes: str(changes)
+)
+def test_loss_weights_out_of_range_are_refused(changes):
+    """The public code writes -1 for "not used", which is None here; taken as a number it would train something else."""
+    ((name, value),) = changes.items()
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        GeneratorConfig(**changes)
+
+
 def test_noise_schedule_must_be_known():
     with pytest.raises(ValueError, match="noise_schedule='cos'; choose one of linear, cosine, sigmoid"):
         GeneratorConfig(noise_schedule="cos")

@@ -260,6 +260,7 @@ def test_a_mask_for_a_causal_trunk_is_refused():
         ({"codes": torch.zeros(2, 8, 5)}, r"codes have shape \(2, 8, 5\); expected \(batch, 9, 5\)"),
         ({"codes": torch.zeros(0, 9, 5)}, r"codes have shape \(0, 9, 5\)"),
         ({"labels": torch.tensor([1])}, r"labels have shape \(1,\) but codes hold 2 images"),
+        ({"labels": torch.zeros(2, 2, dtype=torch.int64)}, r"labels have shape \(2, 2\)"),
         (
             {"mask": torch.ones(2, 8, dtype=torch.bool)},
             r"mask has shape \(2, 8\) and dtype torch.bool; expected bool .*\(2, 9\)",
@@ -283,6 +284,7 @@ def test_shapes_that_do_not_fit_are_named(call, given, message):
         ({"timesteps": torch.full((2, 9), 17)}, "timestep 17 is out of range"),
         ({"timesteps": torch.ones(2, dtype=torch.int64)}, r"timesteps have shape \(2,\)"),
         ({"noisy_codes": torch.zeros(2, 9, 4)}, "codes have 4 bits"),
+        ({"noisy_codes": torch.full((2, 9, 5), 0.5)}, "codes hold 0.5; expected bits"),
     ],
 )
 def test_values_that_do_not_fit_the_loss_are_named(given, message):

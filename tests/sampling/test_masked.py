@@ -204,6 +204,9 @@ def test_sampling_leaves_no_graph():
     ("given", "error", "message"),
     [
         ({"guidance_scale": 0.5}, ValueError, "guidance_scale=0.5; expected 1.0"),
+        ({"guidance_scale": float("nan")}, ValueError, "guidance_scale=nan; expected 1.0"),
+        ({"temperature": float("nan")}, ValueError, "temperature=nan; expected a positive number"),
+        ({"gumbel_temperature": float("nan")}, ValueError, "gumbel_temperature=nan; expected 0 or more"),
         ({"guidance_schedule": "cosine"}, ValueError, "guidance_schedule='cosine'; choose one of constant, linear"),
         ({"temperature": 0.0}, ValueError, "temperature=0.0; expected a positive number"),
         ({"gumbel_temperature": -1.0}, ValueError, "gumbel_temperature=-1.0; expected 0 or more"),
@@ -216,6 +219,8 @@ def test_sampling_leaves_no_graph():
         ({"labels": torch.tensor([0, 5])}, ValueError, "label 5 is out of range"),
         ({"labels": torch.tensor([0.5, 1.0])}, TypeError, "labels have dtype torch.float32"),
         ({"labels": torch.zeros(2, 2, dtype=torch.int64)}, ValueError, r"labels have shape \(2, 2\)"),
+        ({"labels": torch.zeros(2, 2, dtype=torch.int64), "label_weights": torch.ones(3)}, ValueError, r"label_weights .*\(3,\)"),
+        ({"labels": torch.zeros(2, 2, dtype=torch.int64), "label_weights": torch.ones(3, 2)}, ValueError, r"label_weights .*\(3, 2\)"),
         ({"batch_size": 3}, ValueError, "batch_size=3 but there are labels for 2 images"),
         ({"codes": random_codes(TINY)}, ValueError, "codes and mask belong together"),
         ({"mask": torch.ones(2, 9, dtype=torch.bool)}, ValueError, "codes and mask belong together"),
