@@ -60,7 +60,7 @@ def main() -> None:
                 "preprocessing": {key: value for key, value in timm.data.resolve_data_config(model=model).items() if key != "device"},
                 "dtype": "float32",
                 "probe": "multinomial logistic regression on standardised features",
-                "chosen": f"C from {list(LinearProbe().Cs)} and the layer, by accuracy on {LinearProbe().holdout:.0%} of the training images",
+                "chosen": f"C from {list(LinearProbe().Cs)} and the layer, on {LinearProbe().holdout:.0%} of the training images",
                 "interval": "95 % bootstrap over test images",
                 "seed": args.seed,
             },

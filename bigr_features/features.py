@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .checks import check_image_batch, check_pixels
 from .models.generator import resolve_layers
+from .models.modes import evaluating
 
 
 def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:
@@ -36,8 +37,13 @@ def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:
     if images.ndim not in (3, 4) or len(images) == 0 or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"images have shape {images.shape}; expected (n, height, width) or (n, height, width, 3) with n of 1 or more.")
     config = resolve_data_config(model=model)
+    channels = getattr(model, "in_chans", config["input_size"][0])
+    if channels not in (1, 3):
+        raise ValueError(f"the model takes {channels} channels; images on disk have 1 or 3, so make its input tensors yourself.")
+    side = getattr(model, "img_size", config["input_size"][-1])
+    config.update(input_size=(channels, side, side), mean=config["mean"][:channels], std=config["std"][:channels])
     transform = create_transform(**config)
-    mode = "L" if config["input_size"][0] == 1 else "RGB"
+    mode = "L" if channels == 1 else "RGB"
     return torch.stack([transform(Image.fromarray(image).convert(mode)) for image in images])
 
 
@@ -82,16 +88,11 @@ def extract_features(
     check_pixels(images)
     weight = model.generator.class_embedding.weight
     pooled: dict[int, list[np.ndarray]] = {layer: [] for layer in blocks}
-    training = model.training
-    model.eval()
-    try:
-        with tqdm(total=len(images), unit="image", desc="features", disable=not progress) as bar:
-            for batch in images.split(batch_size):
-                batch = batch.to(weight.device, weight.dtype)
-                tokens = model.forward_intermediates(batch, indices=blocks, output_fmt="NLC", intermediates_only=True)
-                for layer, stream in zip(blocks, tokens, strict=True):
-                    pooled[layer].append(stream.float().mean(1).cpu().numpy())
-                bar.update(len(batch))
-    finally:
-        model.train(training)
+    with evaluating(model), tqdm(total=len(images), unit="image", desc="features", disable=not progress) as bar:
+        for batch in images.split(batch_size):
+            batch = batch.to(weight.device, weight.dtype)
+            tokens = model.forward_intermediates(batch, indices=blocks, output_fmt="NLC", intermediates_only=True)
+            for layer, stream in zip(blocks, tokens, strict=True):
+                pooled[layer].append(stream.float().mean(1).cpu().numpy())
+            bar.update(len(batch))
     return {layer: np.concatenate(parts) for layer, parts in pooled.items()}

@@ -39,10 +39,11 @@ def read_pickle(path: str | Path) -> dict:
         reason = re.search(r"Unsupported (?:global|class|operand)[^.\n]*[.\w]*|GLOBAL [\w. ]+", str(error))
         raise ValueError(
             f"{path} was refused and nothing in it was executed: it asks for more than weights"
-            f"{' (' + reason.group(0).strip() + ')' if reason else ''}, or is no checkpoint. Get the weights as safetensors, from a trusted source."
+            f"{' (' + reason.group(0).strip() + ')' if reason else ''}, or is no checkpoint. Get safetensors from a trusted source."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged or no PyTorch checkpoint ({str(error).splitlines()[0][:120]}); download it again.") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise ValueError(f"{path} is damaged or no PyTorch checkpoint ({reason}); download it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, but a checkpoint is a dictionary of weights.")
     return content
@@ -113,9 +114,15 @@ def check_state(found: dict[str, Tensor], expected: dict[str, Tensor], source: s
     if extra:
         problems.append(f"it has {some(extra)} that this model lacks")
     if problems:
-        raise ValueError(
-            f"{source} does not fit this model: {'. '.join(problems)}. Build the model with the configuration of the file."
-        )
+        raise ValueError(f"{source} does not fit this model: {'. '.join(problems)}. Build the model with the configuration of the file.")
+
+
+def tensors(state: dict, path: str | Path) -> dict[str, Tensor]:
+    """The state dict, if every value in it is a tensor; ValueError otherwise."""
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{path}: {key} is a {type(value).__name__}, but a tensor of weights is expected.")
+    return state
 
 
 def filled(model: ModelT, state: dict[str, Tensor], source: str) -> ModelT:

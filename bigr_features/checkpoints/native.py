@@ -54,10 +54,10 @@ def load_model(folder: str | Path) -> BinaryAutoencoder | BiGR:
             raise FileNotFoundError(f"{folder} has no {name}; give the folder that save_model wrote.")
     try:
         content = json.loads((folder / "config.json").read_text())
-        kind, config = content["kind"], content["config"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        kind, config = content["kind"], dict(content["config"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged or not written by save_model ({error}).") from error
-    if kind not in KINDS or content.get("format") != FORMAT_VERSION:
+    if not isinstance(kind, str) or kind not in KINDS or content.get("format") != FORMAT_VERSION:
         raise ValueError(f"{folder} holds {kind!r} in format {content.get('format')!r}; this version reads {', '.join(KINDS)} in format 1.")
     model_cls, config_cls = KINDS[kind]
     state = {key: value.float() for key, value in read_safetensors(folder / "model.safetensors").items()}

@@ -16,7 +16,7 @@ from ..bernoulli import keep_probabilities
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig, TokenizerConfig
 from ..models.generator import BiGR
-from .files import filled, read_pickle, some
+from .files import filled, read_pickle, some, tensors
 
 # (ours, official), as templates in which # stands for a block's number
 _GENERATOR_NAMES = [
@@ -98,7 +98,9 @@ def read_official_generator(path: str | Path, config: GeneratorConfig, *, weight
         if weights not in content:
             raise ValueError(f"{path} has no entry {weights!r}; it holds {some(content)}.")
         state = content[weights]
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: entry {weights!r} is a {type(state).__name__}, but a dictionary of weights is expected.")
+    state = {key.removeprefix("module."): value for key, value in tensors(state, path).items()}
     for key in [key for key in state if key.startswith(_DENOISER_COPY)]:
         copy, original = state.pop(key), state.get(_DENOISER + key.removeprefix(_DENOISER_COPY))
         if original is None or not torch.equal(copy, original):
@@ -118,6 +120,7 @@ def read_official_tokenizer(path: str | Path) -> dict[str, Tensor]:
     """State dict, in our names, of an official tokenizer file, without the entries that the network never uses."""
     content = read_pickle(path)
     state = {key.removeprefix("ae."): value for key, value in content.items() if key.startswith("ae.")}
+    tensors(state, path)
     if not state:
         raise ValueError(f"{path} has no 'ae.' entries, so it is no official tokenizer; it holds {some(content)}.")
     unused = {key for key in state if key.startswith("generator.logsigma.")}

@@ -3,13 +3,13 @@
 B batch, H x W pixels, N = G * G tokens, K bits, D width
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: torch.fx writes annotations into its graphs, where TorchScript cannot read strings.
 
 import math
 
 import torch
 import torch.nn.functional as F
-from timm.layers import global_pool_nlc
+from timm.models.vision_transformer import global_pool_nlc
 from torch import Tensor, nn
 
 from ..checks import check_image_batch
@@ -292,8 +292,11 @@ class BiGRBackbone(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict:
         """Patterns for layer-wise learning rates: a stem and the blocks."""
         return {
-            "stem": r"^tokenizer|^generator\.(embedding|class_embedding|trunk\.modulation)",
-            "blocks": [(r"^generator\.trunk\.blocks\.(\d+)", None), (r"^generator\.(trunk\.norm|position_embedding|transcoder)", (99999,))],
+            "stem": r"^tokenizer|^generator\.(?:embedding|class_embedding|trunk\.modulation)",
+            "blocks": [
+                (r"^generator\.trunk\.blocks\.(\d+)", None),
+                (r"^generator\.(?:trunk\.norm|position_embedding|transcoder)", (99999,)),
+            ],
         }
 
     @torch.jit.ignore

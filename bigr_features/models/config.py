@@ -176,6 +176,14 @@ class GeneratorConfig(_Config):
             raise ValueError(f"num_denoise_steps={self.num_denoise_steps}, but it must lie in 1..{self.num_timesteps} (num_timesteps).")
         if self.noise_schedule not in NOISE_SCHEDULES:
             raise ValueError(f"noise_schedule={self.noise_schedule!r}; choose one of {', '.join(NOISE_SCHEDULES)}.")
+        if self.focal_gamma is not None and not self.focal_gamma >= 0:
+            raise ValueError(f"focal_gamma={self.focal_gamma}; expected 0 or more, or None for the plain BCE (-1 in official settings).")
+        if self.focal_alpha is not None and not 0 <= self.focal_alpha <= 1:
+            raise ValueError(
+                f"focal_alpha={self.focal_alpha}; expected 0..1, or None for the balance of the wBCE (-1 in official settings)."
+            )
+        if not self.aux_weight >= 0:
+            raise ValueError(f"aux_weight={self.aux_weight}; expected 0 or more.")
         for name in ("class_dropout", "token_dropout", "residual_dropout", "ffn_dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, but a probability in [0, 1) is expected.")

@@ -117,9 +117,9 @@ class BiGR(nn.Module):
         """
         if labels is None:
             return self.class_embedding.weight[self.null_class][None, None]
+        vectors = self.class_embedding(labels.long())
         if label_weights is None:
-            return self.class_embedding(labels)[:, None]
-        vectors = self.class_embedding(labels)  # (B, J, D)
+            return vectors[:, None]
         weights = label_weights.to(vectors.dtype).expand(labels.shape)
         return (weights[..., None] * vectors).sum(1, keepdim=True)
 
@@ -185,7 +185,7 @@ class BiGR(nn.Module):
         In a causal trunk the vector at index i is the output one position earlier, which has seen the tokens before i only.
         """
         self._require_generative("condition")
-        self._check_shapes(codes, labels, mask)
+        self._check_shapes(codes, labels, mask, mixed=label_weights is not None)
         return self._condition(*self.embed(codes, labels, mask, label_weights))
 
     def _condition(self, x: Tensor, vector: Tensor) -> Tensor:
@@ -256,6 +256,7 @@ class BiGR(nn.Module):
             timesteps = timesteps.flatten()[rows]
         if noisy_codes is not None:
             checks.check_codes(noisy_codes, self.config.num_tokens, self.config.code_dim)
+            checks.check_bits(noisy_codes)
             noisy_codes = noisy_codes.flatten(0, 1)[rows]
         condition = self.condition(codes, labels, mask).flatten(0, 1)[rows]  # (M, D)
         return self.transcoder.loss(condition, codes.flatten(0, 1)[rows], timesteps, noisy_codes, generator)
@@ -285,8 +286,11 @@ class BiGR(nn.Module):
         if not self.generative:
             raise RuntimeError(f"{what}() needs the generative parts, but the model was built or pruned without them; use generative=True.")
 
-    def _check_shapes(self, codes: Tensor, labels: Tensor | None, mask: Tensor | None) -> None:
+    def _check_shapes(self, codes: Tensor, labels: Tensor | None, mask: Tensor | None, mixed: bool = False) -> None:
         checks.check_codes(codes, self.config.num_tokens, self.config.code_dim)
+        if labels is not None and labels.dim() != (2 if mixed else 1):
+            expected = "(batch, mixed labels) with label_weights" if mixed else "(batch,)"
+            raise ValueError(f"labels have shape {tuple(labels.shape)}; expected {expected}.")
         if labels is not None and labels.shape[:1] != codes.shape[:1]:
             raise ValueError(f"labels have shape {tuple(labels.shape)} but codes hold {codes.shape[0]} images; give one label an image.")
         if mask is not None and (mask.shape != codes.shape[:2] or mask.dtype != torch.bool):
@@ -307,6 +311,8 @@ def resolve_layers(layers: list[int] | int | None, depth: int) -> list[int]:
         return list(range(depth))
     given = [layers] if isinstance(layers, int) else list(layers)
     wrong = [layer for layer in given if not -depth <= layer < depth]
+    if not given:
+        raise ValueError(f"layers is empty; give at least one of {-depth}..{depth - 1}, or None for all.")
     if wrong:
         raise ValueError(f"layer {wrong[0]} is out of range; the model has {depth} blocks, so give {-depth}..{depth - 1}.")
     return [layer % depth for layer in given]

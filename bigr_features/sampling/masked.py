@@ -5,14 +5,14 @@ B batch, N tokens, K bits, M tokens still hidden in the whole batch, J mixed lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .. import bernoulli, checks, masking
+from ..models.modes import evaluating
 
 GUIDANCE_SCHEDULES = ("constant", "linear")
 
@@ -106,14 +106,14 @@ def sample_codes(
         For settings out of range, or shapes that do not fit.
     """
     config = model.config
-    _check_settings(guidance_scale, guidance_schedule, temperature, gumbel_temperature)
+    _check_settings(guidance_scale, guidance_schedule, temperature, gumbel_temperature, posterior)
     device = model.class_embedding.weight.device
     codes, mask, labels = _start(config, labels, label_weights, codes, mask, batch_size, device)
     null = torch.full_like(labels, model.null_class)
     guided = guidance_scale != 1.0 and not bool((labels == null).all())
     counts = [masking.reveal_counts(hidden, num_reveal_steps, mask_schedule) for hidden in mask.sum(1).tolist()]
 
-    with _evaluating(model):
+    with evaluating(model):
         for step in range(num_reveal_steps):
             count = torch.tensor([image[step] for image in counts], device=device)
             if not any(image[step] for image in counts):
@@ -169,6 +169,8 @@ def _start(config, labels, label_weights, codes, mask, batch_size, device) -> tu
     checks.check_labels(labels, config.null_class)
     if labels.dim() != (1 if label_weights is None else 2):
         raise ValueError(f"labels have shape {tuple(labels.shape)}; expected (batch,), or (batch, mixed labels) with label_weights.")
+    if label_weights is not None and tuple(label_weights.shape) not in ((labels.shape[1],), tuple(labels.shape)):
+        raise ValueError(f"label_weights have shape {tuple(label_weights.shape)}; expected ({labels.shape[1]},) or {tuple(labels.shape)}.")
     if batch_size not in (None, len(labels)):
         raise ValueError(f"batch_size={batch_size} but there are labels for {len(labels)} images.")
     if codes is None:
@@ -184,30 +186,20 @@ def _start(config, labels, label_weights, codes, mask, batch_size, device) -> tu
     return codes.to(torch.float32), mask, labels
 
 
-def _check_settings(guidance_scale: float, guidance_schedule: str, temperature: float, gumbel_temperature: float) -> None:
-    if guidance_scale < 1:
+def _check_settings(guidance_scale: float, guidance_schedule: str, temperature: float, gumbel_temperature: float, posterior: str) -> None:
+    if not guidance_scale >= 1:
         raise ValueError(f"guidance_scale={guidance_scale}; expected 1.0 (no guidance) or more.")
     if guidance_schedule not in GUIDANCE_SCHEDULES:
         raise ValueError(f"guidance_schedule={guidance_schedule!r}; choose one of {', '.join(GUIDANCE_SCHEDULES)}.")
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature={temperature}; expected a positive number.")
-    if gumbel_temperature < 0:
+    if not gumbel_temperature >= 0:
         raise ValueError(f"gumbel_temperature={gumbel_temperature}; expected 0 or more.")
+    if posterior not in bernoulli.POSTERIORS:
+        raise ValueError(f"posterior {posterior!r} is unknown; choose one of {', '.join(bernoulli.POSTERIORS)}.")
 
 
 def _twice(label_weights: Tensor | None) -> Tensor | None:
     if label_weights is None or label_weights.dim() == 1:
         return label_weights
     return label_weights.repeat(2, 1)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off inside, every module's own mode back afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
