@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 SAMPLES = ("fashion_mnist", "digits")
 VIEWS = {"center": 1, "flip": 2, "ten_crop": 10}
 TEN_CROP_MARGIN = 1.1
-IMAGE_SUFFIXES = tuple([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"])
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _CHANNEL_MODES = {1: "L", 3: "RGB"}
 
 
@@ -192,39 +192,43 @@ class ImageSet:
         return self._pixels is not None
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 pixels (m, S, S, C) of images, and the indices (m,) that they belong to; unreadable ones are left out and listed."""
+        """Pixels of images, without those that cannot be read, which are listed in `skipped`.
+
+        Returns
+        -------
+        pixels : uint8 array (r, S, S, C)
+        readable : bool array (m,), of which r are True
+        """
+        readable = np.ones(len(indices), dtype=bool)
         if self._pixels is not None:
-            return self._pixels[indices], np.asarray(indices)
+            return self._pixels[indices], readable
         pixels = np.empty((len(indices), self.size, self.size, self.in_chans), dtype=np.uint8)
-        kept = []
-        for i in indices:
-            problem = self._items.read_into(int(i), pixels[len(kept)])
+        filled = 0
+        for position, index in enumerate(indices):
+            problem = self._items.read_into(int(index), pixels[filled])
             if problem is None:
-                kept.append(int(i))
-            elif problem not in self.skipped:
-                self.skipped.append(problem)
-                log.warning("skipped %s: %s", problem.name, problem.reason)
-        return pixels[: len(kept)], np.array(kept, dtype=np.int64)
+                filled += 1
+            else:
+                readable[position] = False
+                self._note(problem)
+        return pixels[:filled], readable
 
-    def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What `read` gives, over the whole set in order."""
-        chunks = [np.arange(i, min(i + batch_size, len(self))) for i in range(0, len(self), batch_size)]
-        return self.read_many(chunks, num_workers)
+    def _note(self, problem: Skipped) -> None:
+        if problem not in self.skipped:
+            self.skipped.append(problem)
+            log.warning("skipped %s: %s", problem.name, problem.reason)
 
-    def read_many(self, chunks, num_workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What `read` gives for each array of indices, decoded ahead by worker processes unless the pixels are in memory."""
+    def read_many(self, chunks: Iterable[np.ndarray], num_workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `read` gives for each array of indices; worker processes read ahead unless the pixels are in memory."""
         if self._pixels is not None or num_workers == 0:
             yield from map(self.read, chunks)
             return
         from torch.utils.data import DataLoader
 
-        loader = DataLoader(_Reader(self), batch_size=None, sampler=chunks, num_workers=num_workers, prefetch_factor=4)
-        for pixels, kept, problems in loader:
+        for pixels, readable, problems in DataLoader(_Reader(self), batch_size=None, sampler=chunks, num_workers=num_workers):
             for problem in problems:
-                if problem not in self.skipped:
-                    self.skipped.append(problem)
-                    log.warning("skipped %s: %s", problem.name, problem.reason)
-            yield pixels, kept
+                self._note(problem)
+            yield pixels, readable
 
 
 class _Reader:
@@ -235,8 +239,8 @@ class _Reader:
 
     def __getitem__(self, indices):
         self.images.skipped = []
-        pixels, kept = self.images.read(indices)
-        return pixels, kept, self.images.skipped
+        pixels, readable = self.images.read(indices)
+        return pixels, readable, self.images.skipped
 
 
 def open_images(
@@ -284,12 +288,12 @@ def open_images(
         )
     images = ImageSet(str(source), split, size, in_chans, items.labels, items.class_names, _items=items)
     if len(items) * size * size * in_chans <= memory_limit:
-        pixels, kept = images.read(np.arange(len(items)))
-        if len(kept) == 0:
+        pixels, readable = images.read(np.arange(len(items)))
+        if not readable.any():
             first = images.skipped[0]
             raise ValueError(f"none of the {len(items)} images of {source} can be read; the first is {first.name}: {first.reason}.")
         images._pixels, images._items = pixels, None
-        images.labels = items.labels[kept] if items.labels is not None else None
+        images.labels = items.labels[readable] if items.labels is not None else None
     if images.skipped:
         log.warning("%d of %d images of %s cannot be read and are skipped", len(images.skipped), len(items), source)
     return images

@@ -41,7 +41,7 @@ def pack_bits(codes: Tensor | np.ndarray) -> Tensor | np.ndarray:
     if not (ones | (codes == 0)).all():
         raise ValueError("codes hold values other than 0 and 1; threshold probabilities at 0.5, or draw bits.")
     if isinstance(codes, np.ndarray):
-        return np.packbits(ones.reshape(*codes.shape[:-2], -1), axis=-1)
+        return np.packbits(ones.reshape(*codes.shape[:-2], codes.shape[-2] * codes.shape[-1]), axis=-1)
     flat = ones.flatten(-2)  # (..., N K)
     flat = torch.nn.functional.pad(flat.to(torch.uint8), (0, -flat.shape[-1] % 8))
     places = torch.tensor(_PLACES, dtype=torch.uint8, device=codes.device)

@@ -156,18 +156,18 @@ def _encode_shard(tokenizer, images: ImageSet, config: EncodeConfig, shard: int,
     chunks = [np.arange(i, min(i + config.batch_size, end)) for i in range(shard * config.shard_size, end, config.batch_size)]
     num_tokens, code_dim = tokenizer.grid_size**2, tokenizer.config.code_dim
     codes, kept = [np.empty((0, VIEWS[config.views], packed_size(num_tokens, code_dim)), np.uint8)], [np.empty(0, np.int64)]
-    for pixels, indices in images.read_many(chunks, config.num_workers):
-        if len(indices) == 0:
+    for indices, (pixels, readable) in zip(chunks, images.read_many(chunks, config.num_workers), strict=True):
+        if not readable.any():
             continue
         views = views_of(pixels, tokenizer.image_size, config.views)  # (b, V, S, S, C)
-        batch = pixels_to_tensor(views.reshape(-1, *views.shape[2:]), device)
+        batch = to_images(views.reshape(-1, *views.shape[2:]), device)
         bits = tokenizer.encode(batch, sample=config.sample_bits, generator=generator)
-        codes.append(pack_bits(bits).unflatten(0, (len(indices), -1)).cpu().numpy())
-        kept.append(indices)
+        codes.append(pack_bits(bits).unflatten(0, (len(pixels), -1)).cpu().numpy())
+        kept.append(indices[readable])
     return np.concatenate(codes), np.concatenate(kept)
 
 
-def pixels_to_tensor(pixels: np.ndarray, device) -> Tensor:
+def to_images(pixels: np.ndarray, device) -> Tensor:
     """Images (B, C, S, S) in [0, 1], channels last, of uint8 pixels (B, S, S, C)."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
 

@@ -13,7 +13,7 @@ def start(config):
     ----------
     config : dataclass
         With out, batch_size (global), micro_batches (parts in which each process runs its share), device ("auto" or "cpu"),
-        precision ("fp32", or "bf16": autocast, the weights stay float32), threads (0: PyTorch's own choice), trackers, and perhaps fsdp.
+        precision ("fp32", or "bf16": autocast, the weights stay float32), threads (0: PyTorch's own choice), trackers.
 
     Raises
     ------
@@ -22,7 +22,6 @@ def start(config):
     """
     try:
         from accelerate import Accelerator
-        from accelerate.utils import FullyShardedDataParallelPlugin
     except ImportError as error:
         raise ImportError("training needs `accelerate`: pip install bigr-features[train]") from error
 
@@ -31,11 +30,9 @@ def start(config):
             raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose {' or '.join(allowed)}.")
     if config.threads:
         torch.set_num_threads(config.threads)
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2) if getattr(config, "fsdp", False) else None
     accelerator = Accelerator(
         cpu=config.device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
-        fsdp_plugin=plugin,
+        mixed_precision="no",  # autocast is entered where the loss is computed
         log_with=list(config.trackers) or None,
         project_dir=config.out,
     )
@@ -57,6 +54,32 @@ def share(accelerator, count: int) -> slice:
 def mean_over_processes(accelerator, values: Tensor) -> Tensor:
     """Mean of a tensor over all processes."""
     return accelerator.reduce(values, reduction="mean") if accelerator.num_processes > 1 else values
+
+
+def autocast(device: torch.device, precision: str):
+    """Context of the forward pass; the weights stay float32."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def shard(module: nn.Module, blocks) -> nn.Module:
+    """Shard parameters over all processes (FSDP), gathered block by block in a pass. For optimisers that are built afterwards.
+
+    PyTorch's own `fully_shard`, since accelerate's wrapper of it refuses processes on CPUs.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    if not torch.distributed.is_initialized():
+        raise ValueError("--fsdp shards over several processes, but there is one; start them with torchrun or accelerate launch.")
+    for block in blocks:
+        fully_shard(block)
+    fully_shard(module)
+    return module
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scale gradients down to a joint norm of at most `max_norm`; returns the norm before."""
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:

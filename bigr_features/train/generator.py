@@ -17,12 +17,14 @@ from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
 from . import distributed, state
-from .code_cache import CodeCache, pixels_to_tensor
+from .attention import attention_kernel
+from .batches import CachedCodes, EncodedImages, Wanted, plan
+from .code_cache import CodeCache
 from .draws import Draws, draw
 from .ema import EMA
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .order import batch_positions, choices, hold_out
+from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
 from .sizes import GENERATORS
@@ -53,7 +55,7 @@ class TrainConfig:
     unconditional : bool
         Train without labels (better features; the paper's Table 4).
     preset : str
-        Size to start from: bigr_nano, bigr_l, bigr_xl or bigr_xxl. --model.* changes single numbers.
+        Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
     model : GeneratorConfig
         Shape of the generator.
     steps : int
@@ -104,6 +106,8 @@ class TrainConfig:
         auto (an accelerator if there is one) or cpu.
     threads : int
         CPU threads of a process, 0 for the default.
+    num_workers : int
+        Processes that decode images, for sets too large for memory.
     seed : int
         Of weights, data order and draws.
     resume : bool
@@ -151,6 +155,7 @@ class TrainConfig:
     trackers: tuple[str, ...] = ("tensorboard",)
     device: str = "auto"
     threads: int = 0
+    num_workers: int = 0
     seed: int = 0
     resume: bool = False
     config: Path | None = None
@@ -159,25 +164,30 @@ class TrainConfig:
 FREE = (
     "tokenizer", "out", "codes", "source", "preset", "config", "resume", "validate_every", "log_every", "checkpoint_every",
     "sample_every", "num_samples", "sample_reveal_steps", "sample_denoise_steps", "guidance_scale", "keep_last", "keep_steps",
-    "trackers", "device", "threads", "fsdp",
+    "trackers", "device", "threads", "num_workers", "fsdp",
 )  # fmt: skip
 
 
 class GeneratorLoss(nn.Module):
     """The training loss as a forward pass: a module of its own, because that is what data-parallel wrappers wrap."""
 
-    def __init__(self, model: BiGR):
+    def __init__(self, model: BiGR, precision: str = "fp32"):
         super().__init__()
         self.model = model
+        self.precision = precision
 
     def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, its cross-entropy part and the bit accuracy, of codes (B, N, K) and labels (B,), with everything random given."""
         if labels is not None:
             labels = torch.where(draws.dropped, self.model.null_class, labels)
-        condition = self.model(codes, labels, draws.mask).flatten(0, 1).index_select(0, draws.rows)  # (M, D)
-        codes = codes.flatten(0, 1).index_select(0, draws.rows)  # (M, K)
-        noisy = None if draws.flips is None else (codes - draws.flips).abs()
-        terms = self.model.transcoder.loss(condition, codes, draws.timesteps, noisy)
+        hidden = codes.flatten(0, 1).index_select(0, draws.rows)  # (M, K)
+        noisy = None if draws.flips is None else (hidden - draws.flips).abs()
+        kernel = attention_kernel(codes.device, self.precision)
+        if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
+            kernel = nullcontext()
+        with distributed.autocast(codes.device, self.precision), kernel:
+            condition = self.model(codes, labels, draws.mask).flatten(0, 1).index_select(0, draws.rows)  # (M, D)
+            terms = self.model.transcoder.loss(condition, hidden, draws.timesteps, noisy)
         return terms.loss, terms.bce, terms.bit_accuracy
 
 
@@ -197,7 +207,7 @@ def train(config: TrainConfig) -> Path:
     _check_fit(config, data, tokenizer)
     train_items, held_out = hold_out(len(data), config.validation, config.seed)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
-    run = Run(config, {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity()}, free, main)
+    run = Run(config, {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}, free, main)
 
     torch.manual_seed(config.seed)
     model = BiGR(config.model).to(device)
@@ -205,9 +215,9 @@ def train(config: TrainConfig) -> Path:
     if config.compile:
         model.trunk.compile()
         model.transcoder.denoiser.compile(dynamic=True)
-    module = GeneratorLoss(model)
+    module = GeneratorLoss(model, config.precision)
+    module = distributed.shard(module, model.trunk.blocks) if config.fsdp else accelerator.prepare(module)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.betas)
-    module, optimizer = accelerator.prepare(module, optimizer)
     ema = EMA(model, config.ema_decay, config.ema_warmup)
     generator = torch.Generator(device).manual_seed(config.seed)
     torch.manual_seed(config.seed + accelerator.process_index)  # dropout
@@ -222,14 +232,14 @@ def train(config: TrainConfig) -> Path:
         checkpoints.save_model(tokenizer, run.path / "tokenizer")
 
     mine = distributed.share(accelerator, config.batch_size)
+    wanted = plan(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
+    batches = data.batches(wanted, device)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
     for step in progress:
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
-        positions = batch_positions(len(train_items), config.batch_size, step - 1, config.seed)
-        views = choices(config.batch_size, data.num_views, step - 1, config.seed)
-        codes, labels = data.batch(train_items[positions[mine]], views[mine], device)
+        codes, labels = next(batches)
         draws = draw(model, config.batch_size, generator).part(mine)
 
         totals: dict[str, Tensor] = {}
@@ -239,7 +249,7 @@ def train(config: TrainConfig) -> Path:
                 accelerator.backward(loss / config.micro_batches)
             for name, value in (("loss", loss), ("bce", bce), ("bit_accuracy", accuracy)):
                 totals[name] = totals.get(name, 0) + value.detach() / config.micro_batches
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        norm = distributed.clip_gradients(model, config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         ema.update(step)
@@ -283,16 +293,15 @@ def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: Tr
     """Means over held-out images of what training minimises, with the same masks and noise every time."""
     generator = torch.Generator(accelerator.device).manual_seed(0)
     count = len(items) // accelerator.num_processes * accelerator.num_processes
-    total, seen = torch.zeros(3, device=accelerator.device), 0
-    for start in range(0, count, config.batch_size):
-        batch = items[start : min(start + config.batch_size, count)]
-        mine = distributed.share(accelerator, len(batch))
-        codes, labels = data.batch(batch[mine], None, accelerator.device)
-        draws = draw(model, len(batch), generator).part(mine)
+    chunks = [items[start : min(start + config.batch_size, count)] for start in range(0, count, config.batch_size)]
+    shares = [distributed.share(accelerator, len(chunk)) for chunk in chunks]
+    wanted = [Wanted(0, chunk[mine]) for chunk, mine in zip(chunks, shares, strict=True)]
+    total = torch.zeros(3, device=accelerator.device)
+    for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(wanted, accelerator.device), strict=True):
+        draws = draw(model, len(chunk), generator).part(mine)
         draws.dropped = torch.zeros_like(draws.dropped)
-        total += torch.stack(module(codes, labels, draws)).float() * len(batch)
-        seen += len(batch)
-    means = distributed.mean_over_processes(accelerator, total / seen).tolist()
+        total += torch.stack(module(codes, labels, draws)).float() * (len(chunk) / count)
+    means = distributed.mean_over_processes(accelerator, total).tolist()
     return dict(zip(("loss", "bce", "bit_accuracy"), means, strict=True))
 
 
@@ -313,63 +322,18 @@ def sample(model: BiGR, tokenizer: BinaryAutoencoder, config: TrainConfig) -> Te
         return tokenizer.decode(codes)
 
 
-class _CachedCodes:
-    """Batches of a code cache."""
-
-    def __init__(self, cache: CodeCache, unconditional: bool):
-        self.cache, self.num_views = cache, cache.num_views
-        self.labels = None if unconditional or cache.labels is None else torch.from_numpy(cache.labels)
-        self.num_tokens, self.code_dim = cache.num_tokens, cache.code_dim
-
-    def __len__(self) -> int:
-        return len(self.cache)
-
-    def identity(self) -> str:
-        return self.cache.identity()
-
-    def batch(self, items: np.ndarray, views: np.ndarray | None, device) -> tuple[Tensor, Tensor | None]:
-        """Codes (b, N, K) and labels (b,), of the views given or the first."""
-        codes = torch.from_numpy(self.cache.read(items, views)).to(device, non_blocking=True).float()
-        return codes, None if self.labels is None else self.labels[torch.from_numpy(items)].to(device, non_blocking=True)
-
-
-class _EncodedImages:
-    """Batches of images that the tokenizer encodes now; a view is the image (0) or its mirror image (1)."""
-
-    def __init__(self, config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str):
-        self.images = open_images(config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans)
-        self.tokenizer, self.sample_bits, self.seed = tokenizer, config.sample_bits, config.seed
-        self.num_views = 2 if config.flip else 1
-        self.labels = None if config.unconditional or self.images.labels is None else torch.from_numpy(self.images.labels)
-        self.num_tokens, self.code_dim = tokenizer.grid_size**2, tokenizer.config.code_dim
-        self.tokenizer_identity = tokenizer_identity
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def identity(self) -> str:
-        return f"{len(self.images)} of {self.images.split}"
-
-    @torch.no_grad()
-    def batch(self, items: np.ndarray, views: np.ndarray | None, device) -> tuple[Tensor, Tensor | None]:
-        """Codes (b, N, K) and labels (b,)."""
-        pixels, kept = self.images.read(items)
-        if views is not None:
-            turned = views[np.isin(items, kept)].astype(bool)
-            pixels = np.where(turned[:, None, None, None], pixels[:, :, ::-1], pixels)
-        generator = torch.Generator(device).manual_seed(self.seed + int(items[0])) if self.sample_bits else None
-        codes = self.tokenizer.encode(pixels_to_tensor(pixels, device), sample=self.sample_bits, generator=generator)
-        return codes, None if self.labels is None else self.labels[torch.from_numpy(kept)].to(device)
-
-
-def _open_data(config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str):
+def _open_data(config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str) -> CachedCodes | EncodedImages:
     if (config.codes is None) == (config.source is None):
         raise ValueError("give either --codes (a cache made by `bigr encode`) or --source (images to encode on the fly), and not both.")
-    if config.codes is None:
-        return _EncodedImages(config, tokenizer, tokenizer_identity)
-    cache = CodeCache(config.codes)
-    cache.check_tokenizer(tokenizer_identity)
-    return _CachedCodes(cache, config.unconditional)
+    if config.codes is not None:
+        cache = CodeCache(config.codes)
+        cache.check_tokenizer(tokenizer_identity)
+        return CachedCodes(cache, config.unconditional)
+    images = open_images(config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans)
+    return EncodedImages(
+        images, tokenizer, flip=config.flip, sample_bits=config.sample_bits, unconditional=config.unconditional,
+        num_workers=config.num_workers, seed=config.seed,
+    )  # fmt: skip
 
 
 def _check_fit(config: TrainConfig, data, tokenizer: BinaryAutoencoder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -23,15 +24,16 @@ class Monitor:
         self._clear()
 
     def _clear(self) -> None:
-        self.total, self.count, self.since = None, 0, time.perf_counter()
+        self.totals: dict[str, Tensor] = {}
+        self.counts: Counter[str] = Counter()
+        self.since = time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, Tensor], gradient_norm: Tensor) -> None:
-        """Count one step. The first entry of `metrics` is the loss."""
-        self.names = (*metrics, "gradient_norm")
-        values = torch.stack([*(value.detach().float() for value in metrics.values()), gradient_norm.detach().float()])
-        self.total = values if self.total is None else self.total + values
-        self.count += 1
-        bad = ~torch.isfinite(values[0] + values[-1])
+        """Count one step. The metrics have a `loss`; others may come later."""
+        for name, value in {**metrics, "gradient_norm": gradient_norm}.items():
+            self.totals[name] = self.totals.get(name, 0) + value.detach().float()
+            self.counts[name] += 1
+        bad = ~torch.isfinite(metrics["loss"].detach().float() + gradient_norm.detach())
         self.first_bad = torch.where(bad & (self.first_bad == 0), step, self.first_bad)
 
     def check(self, last_good: int | None) -> None:
@@ -50,8 +52,8 @@ class Monitor:
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, and steps a second."""
-        means = mean_over_processes(self.accelerator, self.total / self.count).tolist()
-        result = dict(zip(self.names, means, strict=True))
-        result["steps_per_second"] = self.count / (time.perf_counter() - self.since)
+        means = mean_over_processes(self.accelerator, torch.stack([self.totals[name] / self.counts[name] for name in self.totals]))
+        result = dict(zip(self.totals, means.tolist(), strict=True))
+        result["steps_per_second"] = self.counts["loss"] / (time.perf_counter() - self.since)
         self._clear()
         return result

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import platform
 import sys
 import typing
@@ -115,7 +114,10 @@ class Run:
             if not config.resume:
                 raise FileExistsError(f"{self.path} holds a run already; give --resume to continue it, or another --out.")
             self.state = checkpoint.load(self.checkpoints)
-            check_same(json.loads(self.state["settings"]), settings, free, self.path)
+            before = json.loads(self.state["settings"])
+            if before["kind"] == settings["kind"]:  # settings that came later have their defaults
+                before["settings"] = to_dict(from_dict(type(config), before["settings"]))
+            check_same(before, settings, free, self.path)
         self.settings = json.dumps(settings)
         if not main:
             return
@@ -179,8 +181,8 @@ def check_same(before: dict, now: dict, free: tuple[str, ...], path: Path) -> No
     if differing:
         changes = "; ".join(f"{name} was {old.get(name)!r} and is now {new.get(name)!r}" for name in differing)
         raise ValueError(
-            f"{path} cannot be resumed with other settings: {changes}. Give the old ones (--config {path / 'config.json'}), or another --out. "
-            f"Only {', '.join(free)} may change."
+            f"{path} cannot be resumed with other settings: {changes}. "
+            f"Give the old ones (--config {path / 'config.json'}), or another --out. Only {', '.join(free)} may change."
         )
 
 

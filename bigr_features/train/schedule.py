@@ -12,7 +12,8 @@ SCHEDULES = ("constant", "cosine")
 def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int, schedule: str = "constant", final: float = 0.0) -> float:
     """What the base learning rate is multiplied by in step `step`, 1-based.
 
-    It rises linearly to 1 over `warmup_steps`; then it stays ("constant"), or falls along half a cosine to `final` at `total_steps` ("cosine").
+    It rises linearly to 1 over `warmup_steps`. Then it stays ("constant"), or falls along half a cosine to `final` at
+    `total_steps` ("cosine").
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"learning-rate schedule {schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}.")

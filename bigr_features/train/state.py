@@ -14,7 +14,17 @@ from .run import Run
 log = logging.getLogger(__name__)
 
 
-def save(run: Run, step: int, best: dict | None, model: nn.Module, optimizer, ema: EMA, generator: torch.Generator, accelerator) -> None:
+def save(
+    run: Run,
+    step: int,
+    best: dict | None,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: EMA,
+    generator: torch.Generator,
+    accelerator,
+    more: dict | None = None,
+) -> None:
     """Write the checkpoint of step `step`: weights, averaged weights, optimiser, randomness of every process, and the settings.
 
     The position in the data is the step. Every process calls this; the main one writes.
@@ -28,7 +38,8 @@ def save(run: Run, step: int, best: dict | None, model: nn.Module, optimizer, em
         "settings": run.settings,
         "random": randomness,
         "model": distributed.model_state(model),
-        "optimizer": distributed.optimizer_state(model, optimizer.optimizer),
+        "optimizer": distributed.optimizer_state(model, optimizer),
+        **(more or {}),
     }
     with ema.swapped():
         content["ema"] = distributed.model_state(model)
@@ -39,9 +50,9 @@ def save(run: Run, step: int, best: dict | None, model: nn.Module, optimizer, em
 
 def restore(content: dict, model: nn.Module, optimizer, ema: EMA, generator: torch.Generator, accelerator) -> tuple[int, dict | None]:
     """Put a checkpoint's content into everything; returns its step and the best so far."""
-    distributed.load_states(model, optimizer.optimizer, content["ema"], content["optimizer"])
+    distributed.load_states(model, optimizer, content["ema"], content["optimizer"])
     ema.reset()
-    distributed.load_states(model, optimizer.optimizer, content["model"], content["optimizer"])
+    distributed.load_states(model, optimizer, content["model"], content["optimizer"])
     processes = len(content["random"])
     if processes == accelerator.num_processes:
         checkpoint.restore_random_state(content["random"][accelerator.process_index], generator)

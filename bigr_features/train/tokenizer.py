@@ -16,12 +16,21 @@ from ..data import ImageSet, open_images
 from ..models.autoencoder import BinaryAutoencoder, straight_through
 from ..models.config import TokenizerConfig
 from . import distributed, metrics, state
-from .code_cache import pixels_to_tensor
+from .adversary import PatchDiscriminator, augment
+from .batches import Wanted, image_batches, plan
 from .ema import EMA
-from .losses import indecision_loss, reconstruction_loss, usage_loss
+from .losses import (
+    PerceptualLoss,
+    adaptive_weight,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    indecision_loss,
+    reconstruction_loss,
+    usage_loss,
+)
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .order import batch_positions, choices, hold_out
+from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
 from .sizes import TOKENIZERS
@@ -44,7 +53,7 @@ class TrainTokenizerConfig:
     limit : int, optional
         Take the first images only.
     preset : str
-        Size to start from: bigr_nano, bigr_d24 or bigr_d32. --model.* changes single numbers.
+        Size to start from: the tokenizer of bigr_nano, bigr_l, ... --model.* changes single numbers.
     model : TokenizerConfig
         Shape of the tokenizer.
     steps : int
@@ -67,6 +76,18 @@ class TrainTokenizerConfig:
         Of 1 minus the entropy of each bit's mean over the batch, which keeps bits in use.
     indecision_weight : float
         Of p (1 - p), which drives bits away from chance.
+    perceptual : str
+        off, vgg16 (torchvision's weights where torch.hub keeps them) or the path of those weights.
+    perceptual_weight : float
+        Of the perceptual distance.
+    adversarial_weight : float
+        Of the hinge PatchGAN term, 0 for none. It is multiplied by the adaptive weight of VQGAN.
+    adversarial_start : int
+        First step with that term; the discriminator trains from there too.
+    discriminator_width, discriminator_depth : int
+        Channels of its first layer, and halvings.
+    discriminator_learning_rate : float
+        Of its AdamW.
     flip : bool
         Mirror half of the images.
     ema_decay : float
@@ -119,6 +140,13 @@ class TrainTokenizerConfig:
     l2_weight: float = 2.0
     usage_weight: float = 0.0
     indecision_weight: float = 0.0
+    perceptual: str = "off"
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 20_000
+    discriminator_width: int = 64
+    discriminator_depth: int = 3
+    discriminator_learning_rate: float = 1e-4
     flip: bool = True
     ema_decay: float = 0.999
     ema_warmup: bool = True
@@ -148,22 +176,32 @@ FREE = (
 class Autoencode(nn.Module):
     """One forward pass of the training: a module of its own, because that is what data-parallel wrappers wrap."""
 
-    def __init__(self, model: BinaryAutoencoder):
+    def __init__(self, model: BinaryAutoencoder, precision: str = "fp32"):
         super().__init__()
         self.model = model
+        self.precision = precision
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction (B, C, H, W), bit probabilities and bits, each (B, N, K); drawn bits in train mode, thresholded ones otherwise."""
-        probabilities = self.model.bit_probabilities(images)
-        if self.training:
-            bits = bernoulli.draw(probabilities.detach(), generator)
-        else:
-            bits = (probabilities > 0.5).to(probabilities.dtype)
-        return self.model.decode(straight_through(bits, probabilities)), probabilities, bits
+        with distributed.autocast(images.device, self.precision):
+            probabilities = self.model.bit_probabilities(images)
+            if self.training:
+                bits = bernoulli.draw(probabilities.detach(), generator)
+            else:
+                bits = (probabilities > 0.5).to(probabilities.dtype)
+            reconstruction = self.model.decode(straight_through(bits, probabilities))
+        return reconstruction.float(), probabilities, bits
 
 
-def train_tokenizer(config: TrainTokenizerConfig) -> Path:
-    """Run the training that `config` describes; returns the folder of the finished tokenizer."""
+def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None = None) -> Path:
+    """Run the training that `config` describes; returns the folder of the finished tokenizer.
+
+    Parameters
+    ----------
+    config : TrainTokenizerConfig
+    perceptual : nn.Module, optional
+        Called with images and reconstructions (B, C, H, W) for a scalar distance, in place of the one that `config` names.
+    """
     from tqdm import tqdm
 
     accelerator = distributed.start(config)
@@ -178,42 +216,58 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     torch.manual_seed(config.seed)
     model = BinaryAutoencoder(config.model).to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay)
-    module = Autoencode(model)
+    module = Autoencode(model, config.precision)
     if config.compile:
-        module.compile()
-    module, optimizer = accelerator.prepare(module, optimizer)
+        model.encoder.compile()
+        model.decoder.compile()
+    module = accelerator.prepare(module)
+    adversary = _Adversary(config, accelerator) if config.adversarial_weight else None
+    if perceptual is None and config.perceptual != "off":
+        perceptual = PerceptualLoss(config.perceptual)
+    if perceptual is not None:
+        perceptual = perceptual.to(device).requires_grad_(False)
     ema = EMA(model, config.ema_decay, config.ema_warmup)
     generator = torch.Generator(device).manual_seed(config.seed + accelerator.process_index)
     monitor = Monitor(accelerator)
     first, best, last_good = 0, None, None
     if run.state is not None:
         first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
-        last_good = first
+        if adversary is not None:
+            adversary.load_state_dict(run.state["adversary"])
+        run.state, last_good = None, first
         log.info("continuing after step %d", first)
     accelerator.init_trackers("tensorboard")
 
     mine = distributed.share(accelerator, config.batch_size)
+    wanted = plan(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
+    batches = image_batches(images, wanted, device, config.num_workers)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
     for step in progress:
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
-        positions = batch_positions(len(train_items), config.batch_size, step - 1, config.seed)
-        flips = choices(config.batch_size, 2, step - 1, config.seed) if config.flip else None
-        batch = _read(images, train_items[positions[mine]], flips[mine] if config.flip else None, device)
+        batch = next(batches)[0]
+        fooling = adversary is not None and step >= config.adversarial_start
 
         totals: dict[str, Tensor] = {}
         for last, piece in distributed.parts(len(batch), config.micro_batches):
             part = batch[piece]
             with nullcontext() if last else accelerator.no_sync(module):
                 reconstruction, probabilities, _ = module(part, generator)
-                terms = loss_terms(part, reconstruction, probabilities, config)
+                terms = loss_terms(part, reconstruction, probabilities, config, perceptual)
+                if fooling:
+                    terms |= adversary.fool(reconstruction, terms["loss"], model.decoder.blocks[-1].weight, generator)
+                    terms["loss"] = terms["loss"] + terms["adversarial_weight"] * terms["adversarial"]
                 accelerator.backward(terms["loss"] / config.micro_batches)
+            if fooling:
+                terms["discriminator"] = adversary.backward(part, reconstruction.detach(), generator, config.micro_batches)
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach() / config.micro_batches
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        norm = distributed.clip_gradients(model, config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
+        if fooling:
+            adversary.step()
         ema.update(step)
         monitor.add(step, totals, norm)
 
@@ -229,13 +283,14 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
                 values, picture = validate(module.eval(), images, held_out, config.batch_size, device)
             run.log(step, "validation", values)
             accelerator.log({f"validation/{key}": value for key, value in values.items()}, step)
-            run.save_picture(accelerator, step, picture, columns=16)
+            run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
             if best is None or values["psnr"] > best["psnr"]:
                 best = {"step": step, "psnr": values["psnr"]}
         if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
             monitor.check(last_good)
-            state.save(run, step, best, model, optimizer, ema, generator, accelerator)
+            more = {"adversary": adversary.state_dict()} if adversary is not None else {}
+            state.save(run, step, best, model, optimizer, ema, generator, accelerator, more)
             last_good = step
     result = run.path / "model"
     with ema.swapped():
@@ -247,40 +302,72 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     return result
 
 
-def loss_terms(images: Tensor, reconstruction: Tensor, probabilities: Tensor, config: TrainTokenizerConfig) -> dict[str, Tensor]:
-    """The loss and, beside it, its unweighted terms."""
-    terms = {"reconstruction": reconstruction_loss(images, reconstruction, config.l1_weight, config.l2_weight)}
-    loss = terms["reconstruction"]
-    for name, weight, term in (("usage", config.usage_weight, usage_loss), ("indecision", config.indecision_weight, indecision_loss)):
+def loss_terms(
+    images: Tensor, reconstruction: Tensor, probabilities: Tensor, config: TrainTokenizerConfig, perceptual: nn.Module | None
+) -> dict[str, Tensor]:
+    """The loss and, after it, its unweighted terms."""
+    loss = reconstruction_loss(images, reconstruction, config.l1_weight, config.l2_weight)
+    terms = {"reconstruction": loss}
+    for name, weight, term in (
+        ("perceptual", config.perceptual_weight if perceptual is not None else 0.0, lambda: perceptual(images, reconstruction)),
+        ("usage", config.usage_weight, lambda: usage_loss(probabilities)),
+        ("indecision", config.indecision_weight, lambda: indecision_loss(probabilities)),
+    ):
         if weight:
-            terms[name] = term(probabilities)
+            terms[name] = term()
             loss = loss + weight * terms[name]
     return {"loss": loss, **terms}
 
 
-def _read(images: ImageSet, items: np.ndarray, flips: np.ndarray | None, device) -> Tensor:
-    pixels, kept = images.read(items)
-    if flips is not None and len(kept) == len(items):
-        pixels = np.where(flips[:, None, None, None].astype(bool), pixels[:, :, ::-1], pixels)
-    return pixels_to_tensor(pixels, device)
+class _Adversary:
+    """Discriminator and its optimiser; draws and weights as the loop needs them."""
+
+    def __init__(self, config: TrainTokenizerConfig, accelerator):
+        self.weight, self.accelerator = config.adversarial_weight, accelerator
+        self.model = PatchDiscriminator(config.model.in_chans, config.discriminator_width, config.discriminator_depth)
+        self.model.to(accelerator.device, memory_format=torch.channels_last)
+        self.module = accelerator.prepare(self.model)
+        self.optimizer = build_optimizer(self.model, config.discriminator_learning_rate, config.weight_decay)
+
+    def fool(self, reconstruction: Tensor, loss: Tensor, last_weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The term that rewards reconstructions taken for real ones, and its weight."""
+        self.model.requires_grad_(False)
+        term = hinge_generator_loss(self.model(augment(reconstruction, generator)))
+        self.model.requires_grad_(True)
+        return {"adversarial": term, "adversarial_weight": self.weight * adaptive_weight(loss, term, last_weight)}
+
+    def backward(self, images: Tensor, reconstruction: Tensor, generator: torch.Generator, pieces: int) -> Tensor:
+        """Gradient of the discriminator on one micro-batch; returns its loss."""
+        scores = self.module(augment(torch.cat([images, reconstruction]), generator))
+        loss = hinge_discriminator_loss(*scores.chunk(2))
+        self.accelerator.backward(loss / pieces)
+        return loss
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def state_dict(self) -> dict:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, values: dict) -> None:
+        self.model.load_state_dict(values["model"])
+        self.optimizer.load_state_dict(values["optimizer"])
 
 
 @torch.no_grad()
 def validate(module: nn.Module, images: ImageSet, items: np.ndarray, batch_size: int, device) -> tuple[dict[str, float], Tensor]:
     """PSNR, SSIM, bit usage and entropy over held-out images with thresholded bits; and 16 originals above their reconstructions."""
     psnr, ssim, usage, certainty, picture = [], [], 0.0, 0.0, None
-    for start in range(0, len(items), batch_size):
-        batch = _read(images, items[start : start + batch_size], None, device)
+    wanted = [Wanted(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
+    for batch, _ in image_batches(images, wanted, device):
         reconstruction, probabilities, bits = module(batch)
-        reconstruction = reconstruction.float()
         psnr.append(metrics.psnr(batch, reconstruction))
         ssim.append(metrics.ssim(batch, reconstruction))
         usage = usage + metrics.bit_usage(bits) * len(batch)
         certainty = certainty + metrics.binary_entropy(probabilities).mean() * len(batch)
         if picture is None:
             picture = torch.cat([batch[:16], reconstruction[:16]])
-            count = len(picture) // 2
-            picture = torch.cat([picture, picture.new_zeros(32 - 2 * count, *picture.shape[1:])]) if count == 16 else picture
     usage = usage / len(items)
     return {
         "psnr": torch.cat(psnr).mean().item(),
