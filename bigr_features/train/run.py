@@ -147,9 +147,7 @@ class Run:
     def log(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Add a line to log.jsonl."""
         if self.main:
-            values = {
-                key: round(value, 6) if isinstance(value, float) and math.isfinite(value) else value for key, value in metrics.items()
-            }
+            values = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in metrics.items()}
             with open(self.path / "log.jsonl", "a") as file:
                 file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
 
