@@ -32,7 +32,7 @@ PRESETS: dict[str, tuple[dict, dict]] = {
         dict(
             code_dim=16,
             depth=8,
-            width=160,
+            width=144,
             num_heads=4,
             grid_size=8,
             num_classes=10,
