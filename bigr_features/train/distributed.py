@@ -72,7 +72,7 @@ def shard(module: nn.Module, blocks) -> nn.Module:
         raise ValueError("--fsdp shards over several processes, but there is one; start them with torchrun or accelerate launch.")
     for block in blocks:
         fully_shard(block)
-    fully_shard(module)
+    fully_shard(module, reshard_after_forward=True)  # also the root, since averages are swapped in after validation passes
     return module
 
 
