@@ -108,16 +108,16 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
     changes = {name: kwargs.pop(name) for name in list(kwargs) if is_preset_field(name)}
     tokenizer, generator = preset_configs(arch, **changes)
     out_indices = kwargs.pop("out_indices", 3)
-    filter_fn, official = checkpoint_filter_fn, None
+    filter_fn, parts = checkpoint_filter_fn, None
     if pretrained:
         sources = {name: kwargs.get(name) for name in ("pretrained_cfg", "pretrained_cfg_overlay")}
-        official = _official_state(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
-    if official is not None:
-        # timm reads one file a model; the two official ones go in through its filter, in place of a source it would read itself
-        kwargs["pretrained_cfg_overlay"] = dict(kwargs.get("pretrained_cfg_overlay") or {}, state_dict={"official": torch.empty(0)})
+        parts = _state_of_parts(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
+    if parts is not None:
+        # timm reads one file a model; two parts go in through its filter, in place of a source it would read itself
+        kwargs["pretrained_cfg_overlay"] = dict(kwargs.get("pretrained_cfg_overlay") or {}, state_dict={"parts": torch.empty(0)})
 
         def filter_fn(_, model):
-            return checkpoint_filter_fn(official, model)
+            return checkpoint_filter_fn(parts, model)
 
     model = build_model_with_cfg(
         BiGRBackbone,
@@ -163,25 +163,33 @@ def _adapt_output_channels(value: Tensor, channels: int) -> Tensor:
     return value[torch.arange(channels) % value.shape[0]]
 
 
-def _official_state(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> dict[str, Tensor] | None:
-    """State dict of the whole model from the two official files that a pretrained configuration names; None if it names none."""
+def _state_of_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> dict[str, Tensor] | None:
+    """State dict of the whole model, if a pretrained configuration names its two parts and not one file; else None.
+
+    The parts are two official files, or the folders `model` (or another name) and `tokenizer` that `bigr train` writes side by side.
+    """
     if cfg.get("source") in ("hf-hub", "local-dir") or cfg.get("state_dict"):
         return None
-    if cfg.get("file"):
-        path = Path(cfg["file"])
+    path = Path(cfg["file"]) if cfg.get("file") else None
+    if path is not None and path.is_dir():
+        folder = path / "model" if (path / "model").is_dir() else path
+        parts = [checkpoints.load_model(part).state_dict() for part in (folder, folder.parent / "tokenizer")]
+    elif path is not None:
         if path.suffix not in (".pt", ".pth") or not checkpoints.is_official_generator(checkpoints.read_pickle(path)):
             return None
-        generator_file, tokenizer_file = path, _tokenizer_beside(path, cfg)
+        parts = _official_parts(path, _tokenizer_beside(path, cfg), generator)
     elif cfg.get("hf_hub_filename") in OFFICIAL_TOKENIZERS:
         from huggingface_hub import hf_hub_download
 
         names = (cfg["hf_hub_filename"], OFFICIAL_TOKENIZERS[cfg["hf_hub_filename"]])
-        generator_file, tokenizer_file = (hf_hub_download(cfg["hf_hub_id"], name, cache_dir=cache_dir) for name in names)
+        parts = _official_parts(*(hf_hub_download(cfg["hf_hub_id"], name, cache_dir=cache_dir) for name in names), generator)
     else:
         return None
-    state = {f"generator.{key}": value for key, value in checkpoints.read_official_generator(generator_file, generator).items()}
-    state.update({f"tokenizer.{key}": value for key, value in checkpoints.read_official_tokenizer(tokenizer_file).items()})
-    return state
+    return {f"{name}.{key}": value for name, part in zip(("generator", "tokenizer"), parts, strict=True) for key, value in part.items()}
+
+
+def _official_parts(generator_file: str | Path, tokenizer_file: str | Path, config: GeneratorConfig) -> list[dict[str, Tensor]]:
+    return [checkpoints.read_official_generator(generator_file, config), checkpoints.read_official_tokenizer(tokenizer_file)]
 
 
 def _tokenizer_beside(generator_file: Path, cfg: dict[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""Promises of the timm entries about official weights: two files make one model, from the Hub or from a folder."""
+"""Promises of the timm entries about weights in two parts: official files, from the Hub or a folder, and folders of training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import timm
 import torch
 
 import bigr_features  # noqa: F401  (registers the models)
-from bigr_features.checkpoints import load_official_generator
+from bigr_features.checkpoints import load_official_generator, save_model
 from bigr_features.models.bigr import OFFICIAL_HUB_ID, OFFICIAL_TOKENIZERS, checkpoint_filter_fn
 
 from ..helpers import GoldenSet, assert_same_weights, backbone, pixels
@@ -159,3 +159,22 @@ def test_the_filter_leaves_a_fitting_state_dict_alone():
     assert filtered.keys() == model.state_dict().keys()
     for key, value in model.state_dict().items():
         torch.testing.assert_close(filtered[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("named", [".", "model"])
+def test_a_run_folder_of_training_is_a_pretrained_source(tmp_path, named):
+    torch.manual_seed(1)
+    trained = timm.create_model("bigr_nano", depth=2).eval()
+    save_model(trained.generator, tmp_path / "model")
+    save_model(trained.tokenizer, tmp_path / "tokenizer")
+    overlay = {"file": str(tmp_path / named)}
+    loaded = timm.create_model("bigr_nano", depth=2, pretrained=True, pretrained_cfg_overlay=overlay).eval()
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(images), trained(images))
+    assert "state_dict" not in loaded.pretrained_cfg
+
+
+def test_a_run_folder_without_its_tokenizer_says_so(tmp_path):
+    save_model(timm.create_model("bigr_nano", depth=2).generator, tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"tokenizer has no config\.json"):
+        timm.create_model("bigr_nano", depth=2, pretrained=True, pretrained_cfg_overlay={"file": str(tmp_path)})
