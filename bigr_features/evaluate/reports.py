@@ -51,13 +51,18 @@ def environment(packages: tuple[str, ...] = ("bigr-features", "torch", "timm", "
     """Hardware, versions, command and date of this run; no user or path beyond the command as it was typed."""
     return {
         "date": date.today().isoformat(),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": portable_command(shlex.join(["python", *sys.argv])),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "versions": {name: _version(name) for name in packages},
     }
+
+
+def portable_command(command: str) -> str:
+    """A command line with absolute paths cut to their last part, so that a result does not tell where its maker's files lie."""
+    return shlex.join(Path(part).name if part.startswith("/") else part for part in shlex.split(command))
 
 
 def write_json(path: str | Path, result: dict) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, write_json
+from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, portable_command, write_json
 
 
 def test_interval_of_a_coin_matches_the_normal_approximation():
@@ -38,3 +38,7 @@ def test_json_is_valid_and_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "nan.json", {"accuracy": float("nan")})
     assert not (tmp_path / "nan.json").exists()
+
+
+def test_a_command_does_not_tell_where_files_lie():
+    assert portable_command("python /home/me/x/probe.py --data /data/fashion --out runs/a") == "python probe.py --data fashion --out runs/a"
