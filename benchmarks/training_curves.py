@@ -41,7 +41,8 @@ def read_run(path: Path, points: int) -> dict:
     curves = {split: [without(line, "split") for line in lines if line["split"] == split] for split in ("train", "validation")}
     stride = max(1, len(curves["train"]) // points)
     curves["train"] = curves["train"][stride - 1 :: stride]
-    settings = {key: value for key, value in json.loads((path / "config.json").read_text()).items() if not is_path(key)}
+    settings = json.loads((path / "config.json").read_text())["settings"]
+    settings = {key: value for key, value in settings.items() if not is_path(key)}
     environment = path / "environment.json"
     about = json.loads(environment.read_text()) if environment.is_file() else {}
     if "command" in about:
@@ -76,7 +77,7 @@ def plot(runs: list[dict], path: Path) -> None:
             other = axes.twinx()
             other.plot(steps, [point["psnr"] for point in run["validation"]], "o-", color=COLORS[1], label="validation PSNR, dB")
             other.set_ylabel("PSNR, dB")
-            other.legend(loc="upper center", fontsize=8)
+            other.legend(loc="center right", fontsize=8)
         elif metric == "loss":
             values = [point["loss"] for point in run["validation"]]
             axes.plot(steps, values, "o-", color=COLORS[1], label="validation loss (averaged weights)")
