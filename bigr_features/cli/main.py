@@ -25,10 +25,12 @@ def main(args: list[str] | None = None) -> None:
             Annotated[settings, tyro.conf.subcommand(name, prefix_name=False, **({"default": defaults[name]} if name in defaults else {}))]
             for name, (settings, _) in commands.items()
         )
-        settings = tyro.cli(Union[choices], prog="bigr", description=__package__ and _DESCRIPTION, args=args)  # noqa: UP007
+        settings = tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         run = next(run for kind, run in commands.values() if type(settings) is kind)
         run(settings)
+    except BrokenPipeError:
+        sys.exit(1)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         if os.environ.get("BIGR_TRACEBACK"):
             raise

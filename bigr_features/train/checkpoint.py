@@ -93,9 +93,16 @@ def load(folder: Path, step: int | None = None) -> dict:
     return state
 
 
+def seed(number: int) -> None:
+    """Seed every global source of randomness."""
+    random.seed(number)
+    np.random.seed(number)  # noqa: NPY002 (the global state is what libraries use)
+    torch.manual_seed(number)
+
+
 def random_state(generator: torch.Generator) -> dict:
     """State of every source of randomness, as plain containers and tensors."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (the global state is what libraries use)
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     state = {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],

@@ -16,7 +16,7 @@ from ..data import open_images
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
-from . import distributed, state
+from . import checkpoint, distributed, state
 from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages, Wanted, plan
 from .code_cache import CodeCache
@@ -64,8 +64,10 @@ class TrainConfig:
         Images a step, over all processes.
     micro_batches : int
         Parts in which each process runs its share of a batch (gradient accumulation).
-    learning_rate, weight_decay : float
-        Of AdamW.
+    learning_rate : float
+        Of AdamW, after the warm-up.
+    weight_decay : float
+        Of AdamW; not for one-dimensional parameters, biases and the denoiser.
     betas : tuple of two floats
         Of AdamW.
     warmup_steps : int
@@ -80,12 +82,20 @@ class TrainConfig:
         Average over few steps at first.
     validation : int
         Images of the training split held out for validation.
-    validate_every, log_every, checkpoint_every : int
-        Steps between them.
+    validate_every : int
+        Steps between validations.
+    log_every : int
+        Steps between lines of the log.
+    checkpoint_every : int
+        Steps between checkpoints.
     sample_every : int
         Steps between pictures of generated images; 0 for none.
-    num_samples, sample_reveal_steps, sample_denoise_steps : int
-        Of those pictures.
+    num_samples : int
+        Images in such a picture.
+    sample_reveal_steps : int
+        Steps in which their tokens are revealed.
+    sample_denoise_steps : int
+        Denoising steps of each.
     guidance_scale : float
         Of those pictures.
     keep_last : int
@@ -209,9 +219,11 @@ def train(config: TrainConfig) -> Path:
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
     run = Run(config, {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}, free, main)
 
-    torch.manual_seed(config.seed)
+    checkpoint.seed(config.seed)
     model = BiGR(config.model).to(device)
     model.trunk.grad_checkpointing = config.grad_checkpointing
+    if config.model.causal:
+        model.embedding.mask_embedding.requires_grad_(False)  # nothing is hidden, and data-parallel training refuses unused weights
     if config.compile:
         model.trunk.compile()
         model.transcoder.denoiser.compile(dynamic=True)
@@ -220,7 +232,7 @@ def train(config: TrainConfig) -> Path:
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.betas)
     ema = EMA(model, config.ema_decay, config.ema_warmup)
     generator = torch.Generator(device).manual_seed(config.seed)
-    torch.manual_seed(config.seed + accelerator.process_index)  # dropout
+    checkpoint.seed(config.seed + accelerator.process_index)  # dropout
     monitor = Monitor(accelerator)
     first, best, last_good = 0, None, None
     if run.state is not None:

@@ -67,7 +67,7 @@ class PerceptualLoss(nn.Module):
     def __init__(self, weights: str | Path = "vgg16"):
         super().__init__()
         try:
-            from torchvision.models import vgg16
+            from torchvision.models.vgg import cfgs, make_layers
         except ImportError as error:
             raise ImportError("the perceptual loss needs torchvision: pip install torchvision") from error
         path = Path(torch.hub.get_dir()) / "checkpoints" / _VGG16_FILE if str(weights) == "vgg16" else Path(weights)
@@ -76,9 +76,10 @@ class PerceptualLoss(nn.Module):
                 f"the perceptual loss needs the weights of torchvision's VGG16, but there is no {path}; "
                 "put them there (torchvision.models.vgg16(weights='DEFAULT') downloads them), give their path, or use --perceptual off."
             )
-        model = vgg16()
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.features = model.features[: _VGG16_TAPS[-1] + 1].eval().requires_grad_(False)
+        layers = make_layers(cfgs["D"])
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        layers.load_state_dict({key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")})
+        self.features = layers[: _VGG16_TAPS[-1] + 1].eval().requires_grad_(False)
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False

@@ -15,7 +15,7 @@ from .. import bernoulli, checkpoints
 from ..data import ImageSet, open_images
 from ..models.autoencoder import BinaryAutoencoder, straight_through
 from ..models.config import TokenizerConfig
-from . import distributed, metrics, state
+from . import checkpoint, distributed, metrics, state
 from .adversary import PatchDiscriminator, augment
 from .batches import Wanted, image_batches, plan
 from .ema import EMA
@@ -62,16 +62,20 @@ class TrainTokenizerConfig:
         Images a step, over all processes.
     micro_batches : int
         Parts in which each process runs its share of a batch (gradient accumulation).
-    learning_rate, weight_decay : float
-        Of AdamW with betas (0.9, 0.95).
+    learning_rate : float
+        Of AdamW with betas (0.9, 0.95), after the warm-up.
+    weight_decay : float
+        Of AdamW; not for one-dimensional parameters and biases.
     warmup_steps : int
         Steps over which the learning rate rises.
     schedule : str
         constant or cosine (down to 0 at the last step), after the warm-up.
     max_grad_norm : float
         Gradients are clipped to this norm.
-    l1_weight, l2_weight : float
-        Of mean absolute and mean squared error.
+    l1_weight : float
+        Of the mean absolute error.
+    l2_weight : float
+        Of the mean squared error.
     usage_weight : float
         Of 1 minus the entropy of each bit's mean over the batch, which keeps bits in use.
     indecision_weight : float
@@ -84,8 +88,10 @@ class TrainTokenizerConfig:
         Of the hinge PatchGAN term, 0 for none. It is multiplied by the adaptive weight of VQGAN.
     adversarial_start : int
         First step with that term; the discriminator trains from there too.
-    discriminator_width, discriminator_depth : int
-        Channels of its first layer, and halvings.
+    discriminator_width : int
+        Channels of its first layer.
+    discriminator_depth : int
+        Halvings of its resolution.
     discriminator_learning_rate : float
         Of its AdamW.
     flip : bool
@@ -96,8 +102,12 @@ class TrainTokenizerConfig:
         Average over few steps at first.
     validation : int
         Images of the training split held out for validation.
-    validate_every, log_every, checkpoint_every : int
-        Steps between them.
+    validate_every : int
+        Steps between validations.
+    log_every : int
+        Steps between lines of the log.
+    checkpoint_every : int
+        Steps between checkpoints.
     keep_last : int
         Newest checkpoints that stay, besides the best.
     keep_steps : tuple of int
@@ -213,7 +223,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main)
     run.write_skipped(images.skipped)
 
-    torch.manual_seed(config.seed)
+    checkpoint.seed(config.seed)
     model = BinaryAutoencoder(config.model).to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay)
     module = Autoencode(model, config.precision)

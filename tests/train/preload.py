@@ -1,0 +1,9 @@
+"""Imported once by the server from which killed processes are forked."""
+
+import accelerate  # noqa: F401
+import torch
+
+import bigr_features.train.generator
+import bigr_features.train.tokenizer  # noqa: F401
+
+torch.set_num_threads(1)
