@@ -124,9 +124,11 @@ def encode(config: EncodeConfig) -> CodeCache:
     process.wait_for_everyone()
 
     shards = -(-len(images) // config.shard_size)
-    mine = [i for i in range(process.process_index, shards, process.num_processes) if not _codes_file(config.out, i).is_file()]
-    if len(mine) < -(-shards // process.num_processes):
-        log.info("%d of %d shards are there already", shards - len(mine), shards)
+    left = [i for i in range(shards) if not _codes_file(config.out, i).is_file()]
+    if len(left) < shards and process.is_main_process:
+        log.info("%d of %d shards are there already", shards - len(left), shards)
+    process.wait_for_everyone()
+    mine = left[process.process_index :: process.num_processes]
     for shard in tqdm(mine, desc="encoding", unit="shard", disable=None):
         with torch.autocast(process.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             codes, kept = _encode_shard(tokenizer, images, config, shard, process.device)
@@ -135,9 +137,10 @@ def encode(config: EncodeConfig) -> CodeCache:
             _write_array(config.out / f"labels_{shard:05d}.npy", images.labels[kept])
         _write_array(_codes_file(config.out, shard), codes)
     if images.skipped:
-        lines = "".join(f"{item.name}\t{item.reason}\n" for item in images.skipped)
-        name = "skipped.txt" if process.num_processes == 1 else f"skipped_{process.process_index}.txt"
-        checkpoints.write_atomically(config.out / name, lines.encode())
+        path = config.out / ("skipped.txt" if process.num_processes == 1 else f"skipped_{process.process_index}.txt")
+        before = path.read_text().splitlines() if path.is_file() else []  # of a run that was interrupted
+        lines = dict.fromkeys([*before, *(f"{item.name}\t{item.reason}" for item in images.skipped)])
+        checkpoints.write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     process.wait_for_everyone()
     if process.is_main_process:
         counts = [len(np.load(config.out / f"items_{i:05d}.npy")) for i in range(shards)]

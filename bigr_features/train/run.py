@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import shlex
 import sys
 import typing
 from pathlib import Path
@@ -125,7 +126,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.json", (json.dumps(settings, indent=2) + "\n").encode())
         environment = {
-            "command": " ".join(sys.argv),
+            "command": shlex.join(sys.argv),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "machine": hardware(),
