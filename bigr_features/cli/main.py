@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Annotated, Union
 
-COMMANDS = ("train-tokenizer", "encode", "train")
+COMMANDS = ("train-tokenizer", "encode", "train", "export")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -39,16 +39,23 @@ def main(args: list[str] | None = None) -> None:
 
 
 _DESCRIPTION = (
-    "BiGR from a folder of images: train-tokenizer, then encode, then train. Set BIGR_TRACEBACK=1 to see where an error came from."
+    "BiGR from a folder of images: train-tokenizer, encode, train, export, in this order. "
+    "Set BIGR_TRACEBACK=1 to see where an error came from."
 )
 
 
 def _commands() -> dict:
     from ..train.code_cache import EncodeConfig, encode
+    from ..train.export import ExportConfig, export
     from ..train.generator import TrainConfig, train
     from ..train.tokenizer import TrainTokenizerConfig, train_tokenizer
 
-    return {"train-tokenizer": (TrainTokenizerConfig, train_tokenizer), "encode": (EncodeConfig, encode), "train": (TrainConfig, train)}
+    return {
+        "train-tokenizer": (TrainTokenizerConfig, train_tokenizer),
+        "encode": (EncodeConfig, encode),
+        "train": (TrainConfig, train),
+        "export": (ExportConfig, export),
+    }
 
 
 def _starting_point(commands: dict, args: list[str]) -> dict:

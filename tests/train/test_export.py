@@ -1,0 +1,59 @@
+"""What training wrote loads as a pretrained model, finished or not."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from bigr_features.checkpoints import load_model
+from bigr_features.train import checkpoint
+from bigr_features.train.export import ExportConfig, export
+from bigr_features.train.generator import train
+
+from .small import GENERATOR, TOKENIZER
+
+
+@pytest.fixture
+def run(train_config):
+    config = train_config()
+    train(config)
+    return config.out
+
+
+def test_a_finished_run_becomes_a_pretrained_model(run, tmp_path):
+    export(ExportConfig(run=run, out=tmp_path / "weights", name="digits", dtype="float32"))
+    fields = {key: value for key, value in GENERATOR.to_dict().items() if key not in ("num_classes", "grid_size")}
+    fields.update(channel_multipliers=TOKENIZER.channel_multipliers, embed_dim=32, img_size=16)
+    overlay = {"file": str(tmp_path / "weights" / "digits"), "input_size": (3, 16, 16)}
+    model = timm.create_model("bigr_nano", pretrained=True, pretrained_cfg_overlay=overlay, **fields).eval()
+    for key, value in load_model(run / "model").state_dict().items():
+        assert torch.equal(model.generator.state_dict()[key], value)
+    for key, value in load_model(run / "tokenizer").state_dict().items():
+        assert torch.equal(model.tokenizer.state_dict()[key], value)
+
+
+def test_a_step_is_exported_with_averaged_weights_in_half_precision(run, tmp_path):
+    folder = export(ExportConfig(run=run, out=tmp_path / "weights", step=3))
+    averaged = checkpoint.load(run / "checkpoints", 3)["ema"]
+    for key, value in load_model(folder).state_dict().items():
+        torch.testing.assert_close(value, averaged[key], rtol=1e-3, atol=1e-6)
+    assert (folder / "model.safetensors").stat().st_size < (run / "model" / "model.safetensors").stat().st_size * 0.6
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"dtype": "int8"}, ValueError, "dtype='int8'"),
+        ({"step": 77}, FileNotFoundError, "no checkpoint of step 77"),
+    ],
+)
+def test_wrong_wishes_are_named(run, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        export(ExportConfig(run=run, out=tmp_path / "weights", **changes))
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        export(ExportConfig(run=tmp_path, out=tmp_path / "weights"))
