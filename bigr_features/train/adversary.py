@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .losses import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from .optimizer import build_optimizer
+
 
 class PatchDiscriminator(nn.Module):
     """Convolutions to one logit for each patch (pix2pix, arXiv:1611.07004), with group norm, which keeps no running statistics.
@@ -65,3 +68,45 @@ def augment(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
     left = (uniform(batch, 1, 1) * (width + 1)).long() - width // 4
     hole = (rows >= top) & (rows < top + height // 2) & (columns >= left) & (columns < left + width // 2)
     return images * ~hole[:, None]
+
+
+class Adversary:
+    """Discriminator and optimiser of a tokenizer training.
+
+    Parameters
+    ----------
+    config : TrainTokenizerConfig
+    accelerator : accelerate.Accelerator
+    """
+
+    def __init__(self, config, accelerator):
+        self.weight, self.accelerator = config.adversarial_weight, accelerator
+        self.model = PatchDiscriminator(config.model.in_chans, config.discriminator_width, config.discriminator_depth)
+        self.model.to(accelerator.device, memory_format=torch.channels_last)
+        self.module = accelerator.prepare(self.model)
+        self.optimizer = build_optimizer(self.model, config.discriminator_learning_rate, config.weight_decay)
+
+    def fool(self, reconstruction: Tensor, loss: Tensor, last_weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The term that rewards reconstructions taken for real ones, and its weight."""
+        self.model.requires_grad_(False)
+        term = hinge_generator_loss(self.model(augment(reconstruction, generator)))
+        self.model.requires_grad_(True)
+        return {"adversarial": term, "adversarial_weight": self.weight * adaptive_weight(loss, term, last_weight)}
+
+    def backward(self, images: Tensor, reconstruction: Tensor, generator: torch.Generator, pieces: int) -> Tensor:
+        """Gradient of the discriminator on one micro-batch; returns its loss."""
+        scores = self.module(augment(torch.cat([images, reconstruction]), generator))
+        loss = hinge_discriminator_loss(*scores.chunk(2))
+        self.accelerator.backward(loss / pieces)
+        return loss
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def state_dict(self) -> dict:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, values: dict) -> None:
+        self.model.load_state_dict(values["model"])
+        self.optimizer.load_state_dict(values["optimizer"])

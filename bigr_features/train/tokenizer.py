@@ -16,18 +16,10 @@ from ..data import ImageSet, open_images
 from ..models.autoencoder import BinaryAutoencoder, straight_through
 from ..models.config import TokenizerConfig
 from . import checkpoint, distributed, metrics, state
-from .adversary import PatchDiscriminator, augment
+from .adversary import Adversary
 from .batches import Wanted, image_batches, plan
 from .ema import EMA
-from .losses import (
-    PerceptualLoss,
-    adaptive_weight,
-    hinge_discriminator_loss,
-    hinge_generator_loss,
-    indecision_loss,
-    reconstruction_loss,
-    usage_loss,
-)
+from .losses import PerceptualLoss, indecision_loss, reconstruction_loss, usage_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
 from .order import hold_out
@@ -231,7 +223,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         model.encoder.compile()
         model.decoder.compile()
     module = accelerator.prepare(module)
-    adversary = _Adversary(config, accelerator) if config.adversarial_weight else None
+    adversary = Adversary(config, accelerator) if config.adversarial_weight else None
     if perceptual is None and config.perceptual != "off":
         perceptual = PerceptualLoss(config.perceptual)
     if perceptual is not None:
@@ -327,42 +319,6 @@ def loss_terms(
             terms[name] = term()
             loss = loss + weight * terms[name]
     return {"loss": loss, **terms}
-
-
-class _Adversary:
-    """Discriminator and its optimiser; draws and weights as the loop needs them."""
-
-    def __init__(self, config: TrainTokenizerConfig, accelerator):
-        self.weight, self.accelerator = config.adversarial_weight, accelerator
-        self.model = PatchDiscriminator(config.model.in_chans, config.discriminator_width, config.discriminator_depth)
-        self.model.to(accelerator.device, memory_format=torch.channels_last)
-        self.module = accelerator.prepare(self.model)
-        self.optimizer = build_optimizer(self.model, config.discriminator_learning_rate, config.weight_decay)
-
-    def fool(self, reconstruction: Tensor, loss: Tensor, last_weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The term that rewards reconstructions taken for real ones, and its weight."""
-        self.model.requires_grad_(False)
-        term = hinge_generator_loss(self.model(augment(reconstruction, generator)))
-        self.model.requires_grad_(True)
-        return {"adversarial": term, "adversarial_weight": self.weight * adaptive_weight(loss, term, last_weight)}
-
-    def backward(self, images: Tensor, reconstruction: Tensor, generator: torch.Generator, pieces: int) -> Tensor:
-        """Gradient of the discriminator on one micro-batch; returns its loss."""
-        scores = self.module(augment(torch.cat([images, reconstruction]), generator))
-        loss = hinge_discriminator_loss(*scores.chunk(2))
-        self.accelerator.backward(loss / pieces)
-        return loss
-
-    def step(self) -> None:
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def state_dict(self) -> dict:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, values: dict) -> None:
-        self.model.load_state_dict(values["model"])
-        self.optimizer.load_state_dict(values["optimizer"])
 
 
 @torch.no_grad()
