@@ -5,6 +5,7 @@ printed with a test accuracy. With no arguments it runs in a few minutes on a CP
 
     python benchmarks/linear_probe.py
     python benchmarks/linear_probe.py --dataset digits --layers 0 3 7 --out runs/probe
+    python benchmarks/linear_probe.py --random --out runs/random
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def main() -> None:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(args.seed)
-    model = timm.create_model(args.model, pretrained=args.pretrained, num_classes=0).eval()
-    weights = f"pretrained ({model.pretrained_cfg.get('tag') or 'file'})" if args.pretrained else "random, never trained"
-    if not args.pretrained:
+    model = timm.create_model(args.model, pretrained=not args.random, num_classes=0).eval()
+    weights = "random, never trained" if args.random else f"trained ({model.pretrained_cfg.get('tag')})"
+    if args.random:
         log.warning(
             "%s has RANDOM weights (seed %d): these numbers say what an untrained network gives, not what BiGR's features are worth.\n",
             args.model,
@@ -74,8 +75,10 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="bigr_nano", help="name of a BiGR model, with or without a tag (default: %(default)s)")
-    parser.add_argument("--pretrained", action="store_true", help="load the trained weights of the model's tag")
+    parser.add_argument(
+        "--model", default="bigr_nano.fashion_mnist", help="name of a BiGR model, with or without a tag (default: %(default)s)"
+    )
+    parser.add_argument("--random", action="store_true", help="leave the weights random, as a baseline")
     parser.add_argument("--dataset", nargs="+", choices=SAMPLES, default=list(SAMPLES), help="images to probe on (default: all)")
     parser.add_argument("--layers", nargs="+", type=int, help="0-based blocks, negative from the end (default: all)")
     parser.add_argument("--batch-size", type=int, default=256)

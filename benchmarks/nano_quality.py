@@ -39,7 +39,7 @@ NEIGHBORS = (1, 5, 10, 20, 50)
 def main() -> None:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    overlay = {"file": str(args.run)} if args.run else None
+    overlay = {"file": str(args.weights)} if args.weights else None
     model = timm.create_model(args.model, pretrained=True, pretrained_cfg_overlay=overlay).eval()
     train, test = (open_images(args.data, split, size=model.img_size, limit=args.limit) for split in ("train", "test"))
     train_images, test_images = (to_pixels(split.read(np.arange(len(split)))[0]) for split in (train, test))
@@ -87,7 +87,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="Fashion-MNIST: its Hub id, or a folder in the same layout")
     parser.add_argument("--model", default="bigr_nano.fashion_mnist")
-    parser.add_argument("--run", type=Path, help="run folder of `bigr train`, instead of the weights that ship")
+    parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
+    parser.add_argument("--run", type=Path, help="run folder of `bigr train`, finished or not, for the curve over its checkpoints")
     parser.add_argument("--holdout", type=int, default=5000, help="training images held out for every choice (default: %(default)s)")
     parser.add_argument("--generated", type=int, default=1000, help="images to generate; 0 for none (default: %(default)s)")
     parser.add_argument("--guidance-scale", type=float, default=2.5)
@@ -247,6 +248,8 @@ def plot(result: dict, path: Path) -> None:
         axes = panels[0, 1]
         best = [100 * max(point["held_out_probe"].values()) for point in curve]
         axes.semilogx([point["step"] for point in curve], best, "o-", color="#0072B2", label="linear probe, best layer")
+        axes.set_xticks([point["step"] for point in curve], [f"{point['step']:,}" for point in curve], rotation=45, minor=False)
+        axes.minorticks_off()
         axes.set(xlabel="training step", ylabel="accuracy on held-out training images, %", title="over training (10,000 probe images)")
     for axes in panels.flat:
         axes.grid(alpha=0.3)

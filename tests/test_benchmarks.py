@@ -16,11 +16,12 @@ def run(script: str, *args: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=1800, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-@pytest.mark.parametrize("dataset", ["digits"])
-def test_linear_probe_writes_table_json_and_picture(tmp_path, dataset):
-    done = run("linear_probe.py", "--dataset", dataset, "--layers", "0", "-1", "--out", str(tmp_path))
+@pytest.mark.parametrize("weights", [[], ["--random"]])
+def test_linear_probe_writes_table_json_and_picture(tmp_path, weights):
+    dataset = "digits"
+    done = run("linear_probe.py", "--dataset", dataset, "--layers", "0", "-1", *weights, "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "RANDOM weights" in done.stderr
+    assert ("RANDOM weights" in done.stderr) == bool(weights)
     assert "raw pixels" in done.stdout
     assert "chosen layer" in done.stdout
     result = json.loads((tmp_path / f"linear_probe_{dataset}.json").read_text())

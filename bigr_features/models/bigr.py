@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def _official(filename: str, **kwargs) -> dict[str, Any]:
     return _cfg(hf_hub_id=OFFICIAL_HUB_ID, hf_hub_filename=filename, origin_url=origin, **kwargs)
 
 
+def _shipped(folder: str, **kwargs) -> dict[str, Any]:
+    return _cfg(file=str(files("bigr_features") / "assets" / "bigr_nano" / folder), **kwargs)
+
+
 default_cfgs = generate_default_cfgs(
     {
         "bigr_l.d24_in1k": _official("gpt/bigr_L_d24.pt"),
@@ -60,7 +65,7 @@ default_cfgs = generate_default_cfgs(
         "bigr_xxl.d24_in1k": _official("gpt/bigr_XXL_d24.pt"),
         "bigr_xxl_d32.in1k": _official("gpt/bigr_XXL_d32.pt"),
         "bigr_l_512.d32_in1k": _official("gpt/bigr_L_d32_512.pt", input_size=(3, 512, 512)),
-        "bigr_nano.untrained": _cfg(input_size=(3, 32, 32)),
+        "bigr_nano.fashion_mnist": _shipped("fashion_mnist", input_size=(3, 32, 32)),
     }
 )
 
