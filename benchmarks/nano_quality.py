@@ -6,7 +6,7 @@
 - With --run, a curve of held-out probe accuracy over the checkpoints of a training run.
 
     python benchmarks/nano_quality.py --data path/to/fashion_mnist
-    python benchmarks/nano_quality.py --data zalando-datasets/fashion_mnist --model bigr_nano.fashion_mnist_uncond --generated 0
+    python benchmarks/nano_quality.py --data zalando-datasets/fashion_mnist --parts tokenizer generation
     python benchmarks/nano_quality.py --data path/to/fashion_mnist --run runs/generator
 """
 
@@ -33,6 +33,7 @@ from bigr_features.train import checkpoint
 from bigr_features.train.metrics import bit_usage, psnr
 
 log = logging.getLogger("nano_quality")
+PARTS = ("tokenizer", "features", "generation")
 NEIGHBORS = (1, 5, 10, 20, 50)
 
 
@@ -61,14 +62,16 @@ def main() -> None:
             "interval": "95 % bootstrap over test images",
             "seed": args.seed,
         },
-        "tokenizer": tokenizer_quality(model, test_images),
     }
-    log.info("tokenizer: %s", result["tokenizer"])
-    features = extract_features(model, train_images), extract_features(model, test_images)
-    result["features"] = feature_quality(features, (train.labels, test.labels), args)
-    pixels = {None: train_images[:, 0].flatten(1).numpy()}, {None: test_images[:, 0].flatten(1).numpy()}
-    result["raw_pixels"] = feature_quality(pixels, (train.labels, test.labels), args)
-    if args.generated:
+    if "tokenizer" in args.parts:
+        result["tokenizer"] = tokenizer_quality(model, test_images)
+        log.info("tokenizer: %s", result["tokenizer"])
+    if "features" in args.parts:
+        features = extract_features(model, train_images), extract_features(model, test_images)
+        result["features"] = feature_quality(features, (train.labels, test.labels), args)
+        pixels = {None: train_images[:, 0].flatten(1).numpy()}, {None: test_images[:, 0].flatten(1).numpy()}
+        result["raw_pixels"] = feature_quality(pixels, (train.labels, test.labels), args)
+    if "generation" in args.parts:
         judge, accuracy = train_judge(train_images, torch.from_numpy(train.labels), test_images, test.labels, args)
         result["judge"] = accuracy
         result["generation"] = generation_quality(model, judge, args)
@@ -76,11 +79,12 @@ def main() -> None:
     if args.run:
         result["curve"] = probe_curve(model, args.run, train_images, train.labels, args)
     result["environment"] = environment()
-    name = args.model.replace(".", "_")
+    name = "_".join([args.model.replace(".", "_"), *(args.parts if len(args.parts) < len(PARTS) else [])])
     write_json(args.out / f"{name}.json", result)
-    plot(result, args.out / f"{name}.png")
+    if "features" in args.parts:
+        plot(result, args.out / f"{name}.png")
     print_table(result)
-    print(f"wrote {args.out / name}.json and .png")
+    print(f"wrote {args.out / name}.json")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -90,7 +94,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
     parser.add_argument("--run", type=Path, help="run folder of `bigr train`, finished or not, for the curve over its checkpoints")
     parser.add_argument("--holdout", type=int, default=5000, help="training images held out for every choice (default: %(default)s)")
-    parser.add_argument("--generated", type=int, default=1000, help="images to generate; 0 for none (default: %(default)s)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
+    parser.add_argument("--generated", type=int, default=1000, help="images to generate (default: %(default)s)")
     parser.add_argument("--guidance-scale", type=float, default=2.5)
     parser.add_argument("--reveal-steps", type=int, default=16)
     parser.add_argument("--denoise-steps", type=int, default=25)
@@ -222,12 +227,22 @@ def probe_curve(model: nn.Module, run: Path, images: Tensor, labels: np.ndarray,
 
 def print_table(result: dict) -> None:
     print(f"\n{result['model']} on Fashion-MNIST, {result['dataset']['train']} + {result['dataset']['test']} images")
-    for name in ("raw_pixels", "features"):
+    if "tokenizer" in result:
+        print(
+            "tokenizer  PSNR {psnr_db:.2f} dB, bits used by {bit_usage_min:.1%} to {bit_usage_max:.1%} of tokens".format(
+                **result["tokenizer"]
+            )
+        )
+    for name in ("raw_pixels", "features") if "features" in result else ():
         for kind in ("probe", "knn"):
             row = result[name][kind]
             low, high = (100 * value for value in row["test_interval"])
             accuracy = 100 * row["test_accuracy"]
             print(f"{name:<12}{kind:<7}layer {row['layer']!s:<6}{accuracy:6.2f} %   {low:.2f} - {high:.2f}")
+    for name, key, interval in (("judge", "test_accuracy", "test_interval"), ("generation", "recognised", "interval")):
+        if name in result:
+            low, high = (100 * value for value in result[name][interval])
+            print(f"{name:<12}{'':<19}{100 * result[name][key]:6.2f} %   {low:.2f} - {high:.2f}")
 
 
 def plot(result: dict, path: Path) -> None:
