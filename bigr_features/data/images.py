@@ -1,0 +1,152 @@
+"""The readable images of a split, in memory or read when asked for.   n images, S side in pixels, C channels"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .pixels import CHANNEL_MODES
+from .sources import IMAGE_SUFFIXES, Items, Skipped, open_items
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ImageSet:
+    """The readable images of one split.
+
+    source, split : what was opened.
+    size, in_chans : S and C.
+    labels : int64 array (n,), or None.
+    class_names : names by label, or None.
+    skipped : images that could not be read. Complete if the pixels are in memory; otherwise it grows as images are read.
+    """
+
+    source: str
+    split: str
+    size: int
+    in_chans: int
+    labels: np.ndarray | None
+    class_names: tuple[str, ...] | None
+    skipped: list[Skipped] = field(default_factory=list)
+    _pixels: np.ndarray | None = field(default=None, repr=False)
+    _items: Items | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self._pixels) if self._pixels is not None else len(self._items)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether every image is decoded already."""
+        return self._pixels is not None
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of images, without those that cannot be read, which are listed in `skipped`.
+
+        Returns
+        -------
+        pixels : uint8 array (r, S, S, C)
+        readable : bool array (m,), of which r are True
+        """
+        readable = np.ones(len(indices), dtype=bool)
+        if self._pixels is not None:
+            return self._pixels[indices], readable
+        pixels = np.empty((len(indices), self.size, self.size, self.in_chans), dtype=np.uint8)
+        filled = 0
+        for position, index in enumerate(indices):
+            problem = self._items.read_into(int(index), pixels[filled])
+            if problem is None:
+                filled += 1
+            else:
+                readable[position] = False
+                self._note(problem)
+        return pixels[:filled], readable
+
+    def _note(self, problem: Skipped) -> None:
+        if problem not in self.skipped:
+            self.skipped.append(problem)
+            log.warning("skipped %s: %s", problem.name, problem.reason)
+
+    def read_many(self, chunks: Iterable[np.ndarray], num_workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `read` gives for each array of indices; worker processes read ahead unless the pixels are in memory."""
+        if self._pixels is not None or num_workers == 0:
+            yield from map(self.read, chunks)
+            return
+        from torch.utils.data import DataLoader
+
+        for pixels, readable, problems in DataLoader(_Reader(self), batch_size=None, sampler=chunks, num_workers=num_workers):
+            for problem in problems:
+                self._note(problem)
+            yield pixels, readable
+
+
+class _Reader:
+    """Map from an array of indices to their pixels, for worker processes."""
+
+    def __init__(self, images: ImageSet):
+        self.images = images
+
+    def __getitem__(self, indices):
+        self.images.skipped = []
+        pixels, readable = self.images.read(indices)
+        return pixels, readable, self.images.skipped
+
+
+def open_images(
+    source: str | Path,
+    split: str = "train",
+    *,
+    size: int,
+    in_chans: int = 3,
+    limit: int | None = None,
+    memory_limit: int = 2 << 30,
+) -> ImageSet:
+    """Images of a split, as squares of `size` pixels, from wherever they are.
+
+    Parameters
+    ----------
+    source : str or Path
+        "sample:fashion_mnist" or "sample:digits"; a folder or file of parquet or arrow; a folder that `Dataset.save_to_disk` wrote;
+        a folder of images (a subfolder for each class, or flat, which means no labels; with a folder for each split above, or none);
+        otherwise the id of a data set on the Hugging Face Hub.
+    split : str
+        "train", "test", ... A folder without splits counts as "train".
+    size, in_chans : int
+        Side in pixels, and 3 (RGB; gray is repeated) or 1 (gray).
+    limit : int, optional
+        Take the first images only.
+    memory_limit : int
+        If the decoded images take at most so many bytes, they are decoded now, once; otherwise each time they are read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no image in it.
+    ValueError
+        For a split that does not exist, labels that are no integers, or when no image can be read.
+    """
+    if in_chans not in CHANNEL_MODES:
+        raise ValueError(f"in_chans={in_chans}, but images have 3 channels (RGB) or 1 (gray).")
+    items = open_items(str(source), split)
+    if limit is not None:
+        items = items.first(limit)
+    items.size, items.in_chans = size, in_chans
+    if len(items) == 0:
+        raise FileNotFoundError(
+            f"{source} (split {split!r}) holds no image; give a folder with {', '.join(IMAGE_SUFFIXES[:4])}, ... files."
+        )
+    images = ImageSet(str(source), split, size, in_chans, items.labels, items.class_names, _items=items)
+    if len(items) * size * size * in_chans <= memory_limit:
+        pixels, readable = images.read(np.arange(len(items)))
+        if not readable.any():
+            first = images.skipped[0]
+            raise ValueError(f"none of the {len(items)} images of {source} can be read; the first is {first.name}: {first.reason}.")
+        images._pixels, images._items = pixels, None
+        images.labels = items.labels[readable] if items.labels is not None else None
+    if images.skipped:
+        log.warning("%d of %d images of %s cannot be read and are skipped", len(images.skipped), len(items), source)
+    return images

@@ -1,0 +1,79 @@
+"""From an image to square pixels, and to the crops and flips that count as its views.   n images, S side in pixels, C channels"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps
+
+VIEWS = {"center": 1, "flip": 2, "ten_crop": 10}
+TEN_CROP_MARGIN = 1.1
+CHANNEL_MODES = {1: "L", 3: "RGB"}
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The centre crop of ADM (github.com/openai/guided-diffusion), for any size of image.
+
+    Halve with a box filter while the short side is at least twice `size`, bring the short side to `size` with a bicubic filter
+    (which also enlarges), and cut the central square.
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def read_pixels(image: Image.Image, size: int, in_chans: int = 3) -> np.ndarray:
+    """uint8 pixels (S, S, C): turned upright by its EXIF tag, converted to RGB or gray, centre-cropped."""
+    mode = CHANNEL_MODES[in_chans]
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # 16-bit gray: Pillow would clip it to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("P", "1", "I", "F", "CMYK", "LAB", "HSV", "YCbCr", "PA", "La", "LA"):
+        image = image.convert("RGB")  # resizing needs full colours, and no palette
+    if image.mode != mode:
+        image = image.convert(mode)
+    return np.asarray(center_crop(image, size)).reshape(size, size, in_chans)
+
+
+def views_of(pixels: np.ndarray, size: int, views: str = "center") -> np.ndarray:
+    """The crops and flips that count as separate views of an image.
+
+    Parameters
+    ----------
+    pixels : array (n, S', S', C)
+        Square images of side `side_for(size, views)`.
+    size : int
+        Side S of a view.
+    views : "center", "flip" or "ten_crop"
+        The image; the image and its mirror image; the four corners and the centre of an image that is 1.1 times as large, then
+        the mirror images of the five (arXiv:2406.06525).
+
+    Returns
+    -------
+    array (n, V, S, S, C)
+    """
+    margin = pixels.shape[1] - size
+    if views == "ten_crop":
+        middle = round(margin / 2)
+        corners = [(0, 0), (0, margin), (margin, 0), (margin, margin), (middle, middle)]
+        crops = [pixels[:, top : top + size, left : left + size] for top, left in corners]
+    else:
+        crops = [pixels]
+    if views != "center":
+        crops += [crop[:, :, ::-1] for crop in crops]
+    return np.stack(crops, axis=1)
+
+
+def side_for(size: int, views: str) -> int:
+    """Side of the square that `views_of` cuts its views from.
+
+    Raises
+    ------
+    ValueError
+        For unknown views.
+    """
+    if views not in VIEWS:
+        raise ValueError(f"views={views!r} is unknown; choose one of {', '.join(VIEWS)}.")
+    return int(size * TEN_CROP_MARGIN) if views == "ten_crop" else size
