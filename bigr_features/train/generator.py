@@ -58,6 +58,8 @@ class TrainConfig:
         Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
     model : GeneratorConfig
         Shape of the generator.
+    weights : Path, optional
+        Folder of a generator whose weights training starts from: `model` in an earlier run folder.
     steps : int
         Optimiser steps.
     batch_size : int
@@ -136,6 +138,7 @@ class TrainConfig:
     unconditional: bool = False
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
+    weights: Path | None = None
     steps: int = 50_000
     batch_size: int = 128
     micro_batches: int = 1
@@ -172,7 +175,7 @@ class TrainConfig:
 
 
 FREE = (
-    "tokenizer", "out", "codes", "source", "preset", "config", "resume", "validate_every", "log_every", "checkpoint_every",
+    "tokenizer", "out", "codes", "source", "preset", "weights", "config", "resume", "validate_every", "log_every", "checkpoint_every",
     "sample_every", "num_samples", "sample_reveal_steps", "sample_denoise_steps", "guidance_scale", "keep_last", "keep_steps",
     "trackers", "device", "threads", "num_workers", "fsdp",
 )  # fmt: skip
@@ -217,10 +220,18 @@ def train(config: TrainConfig) -> Path:
     _check_fit(config, data, tokenizer)
     train_items, held_out = hold_out(len(data), config.validation, config.seed)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
-    run = Run(config, {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}, free, main)
+    identity = {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}
+    start = None if config.weights is None else checkpoints.load_model(config.weights)
+    if start is not None:
+        identity["fingerprint of the first weights"] = checkpoints.fingerprint(start)
+    run = Run(config, identity, free, main)
 
     checkpoint.seed(config.seed)
-    model = BiGR(config.model).to(device)
+    model = BiGR(config.model)
+    if start is not None:
+        checkpoints.check_state(start.state_dict(), model.state_dict(), str(config.weights))
+        model.load_state_dict(start.state_dict())
+    model = model.to(device)
     model.trunk.grad_checkpointing = config.grad_checkpointing
     if config.model.causal:
         model.embedding.mask_embedding.requires_grad_(False)  # nothing is hidden, and data-parallel training refuses unused weights
