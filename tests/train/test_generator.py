@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -154,6 +155,35 @@ def test_cheaper_ways_give_nearly_the_same_losses(train_config, tmp_path, change
     assert losses[0] == pytest.approx(losses[1], abs=2e-3 if "precision" in changes else 1e-6)
     state = checkpoint.load(config.out / "checkpoints")
     assert all(value.dtype == torch.float32 for value in state["model"].values())
+
+
+@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_gives_the_same_losses(train_config, tmp_path):
+    size = replace(GENERATOR, depth=1, residual_dropout=0.0, ffn_dropout=0.0)
+    losses = []
+    for compiled in (False, True):
+        config = train_config(model=size, steps=3, compile=compiled, out=tmp_path / str(compiled))
+        train(config)
+        losses.append([line["loss"] for line in logged(config.out)])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    load_model(config.out / "model")  # the names of the weights are those of an eager model
+
+
+def test_training_starts_from_given_weights(train_config, tmp_path):
+    first = train(train_config(model=replace(GENERATOR, class_dropout=0.1)))
+    size = replace(GENERATOR, class_dropout=0.5)
+    second = train_config(model=size, weights=first, out=tmp_path / "second", steps=1, learning_rate=0.0)
+    result = load_model(train(second))
+    assert result.config.class_dropout == 0.5
+    assert all(torch.equal(value, load_model(first).state_dict()[key]) for key, value in result.state_dict().items())
+
+    other = load_model(first)
+    other.class_embedding.weight.data += 1
+    save_model(other, tmp_path / "other")
+    with pytest.raises(ValueError, match="fingerprint of the first weights"):
+        train(replace(second, weights=tmp_path / "other", resume=True))
+    with pytest.raises(ValueError, match=r"embedding.proj.weight is \[32, 8\] there and \[64, 8\] here"):
+        train(train_config(weights=first, model=replace(GENERATOR, width=64), out=tmp_path / "wide"))
 
 
 def test_images_on_the_fly_are_trained_on_as_their_codes_would_be(train_config, tmp_path, tokenizer_folder):
