@@ -1,14 +1,67 @@
-"""Pooled features of intermediate layers.   n images, C channels, H x W pixels, D width"""
+"""Images as a model takes them, and pooled features of its layers.   n images, C channels, H x W pixels, D width"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from .checks import check_image_batch, check_pixels
-from .models.generator import resolve_layers
 from .models.modes import evaluating
+from .packing import unpack_bits
+from .readout import Readout, check_condition, check_inputs, read_out
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def input_channels(model: nn.Module) -> int:
+    """Channels of the images that a model takes: its own word, or those of its first convolution."""
+    if hasattr(model, "in_chans"):
+        return model.in_chans
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    first = cfg.get("first_conv")
+    name = first[0] if isinstance(first, list | tuple) else first
+    module = dict(model.named_modules()).get(name) if name else None
+    return getattr(module, "in_channels", None) or cfg.get("input_size", (3,))[0]
+
+
+def image_transform(model: nn.Module, image_size: int | None = None) -> tuple[Callable[[Image.Image], Tensor], str]:
+    """The evaluation transform of the model's own timm data configuration, and the Pillow mode of the images it takes.
+
+    Parameters
+    ----------
+    model : timm model
+    image_size : int, optional
+        Side in pixels of its inputs, for models that take any size; the model's own by default.
+
+    Returns
+    -------
+    transform : from a Pillow image to a float32 Tensor (C, H, W); for BiGR models pixels in [0, 1]
+    mode : "RGB" or "L"
+
+    Raises
+    ------
+    ValueError
+        For a model that takes neither 3 channels nor 1, or a BiGR model of another image size.
+    """
+    from timm.data import create_transform, resolve_data_config
+
+    config = resolve_data_config(model=model)
+    channels = input_channels(model)
+    if channels not in (1, 3):
+        raise ValueError(f"the model takes {channels} channels; images on disk have 1 or 3, so make its input tensors yourself.")
+    own = getattr(model, "img_size", None) or getattr(getattr(model, "patch_embed", None), "img_size", None)
+    sides = config["input_size"][1:] if own is None else own
+    sides = (sides, sides) if isinstance(sides, int) else tuple(sides)
+    if image_size is not None:
+        if own is not None and sides != (image_size, image_size):
+            raise ValueError(f"image_size={image_size}, but this model was built for {sides[0]} x {sides[1]}; create it with img_size.")
+        sides = (image_size, image_size)
+    config.update(input_size=(channels, *sides), mean=config["mean"][:channels], std=config["std"][:channels])
+    return create_transform(**config), "L" if channels == 1 else "RGB"
 
 
 def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:
@@ -28,22 +81,12 @@ def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:
     TypeError, ValueError
         For another dtype or shape.
     """
-    from PIL import Image
-    from timm.data import create_transform, resolve_data_config
-
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise TypeError(f"images have dtype {images.dtype}; expected uint8 pixels, 0..255.")
     if images.ndim not in (3, 4) or len(images) == 0 or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"images have shape {images.shape}; expected (n, height, width) or (n, height, width, 3) with n of 1 or more.")
-    config = resolve_data_config(model=model)
-    channels = getattr(model, "in_chans", config["input_size"][0])
-    if channels not in (1, 3):
-        raise ValueError(f"the model takes {channels} channels; images on disk have 1 or 3, so make its input tensors yourself.")
-    side = getattr(model, "img_size", config["input_size"][-1])
-    config.update(input_size=(channels, side, side), mean=config["mean"][:channels], std=config["std"][:channels])
-    transform = create_transform(**config)
-    mode = "L" if channels == 1 else "RGB"
+    transform, mode = image_transform(model)
     return torch.stack([transform(Image.fromarray(image).convert(mode)) for image in images])
 
 
@@ -52,19 +95,41 @@ def extract_features(
     model: nn.Module,
     images: Tensor,
     *,
-    layers: list[int] | int | None = None,
+    layers: Sequence[int] | int | None = None,
+    pooling: str | Sequence[str] = "mean",
+    bits: bool = False,
+    mask_ratio: float = 0.0,
+    labels: Tensor | np.ndarray | int | None = None,
+    sample_bits: bool = False,
+    seed: int = 0,
+    item_seeds: np.ndarray | None = None,
+    dtype: str = "fp32",
     batch_size: int = 256,
     progress: bool = True,
-) -> dict[int, np.ndarray]:
-    """Average-pooled features after several blocks, in one pass; the model's mode and device are kept.
+) -> dict[int, np.ndarray] | dict[str, np.ndarray]:
+    """Pooled features after several layers, in one pass; the model's mode and device are kept.
 
     Parameters
     ----------
-    model : BiGRBackbone
+    model : timm model
+        BiGR or any other with `forward_intermediates`. Layers are read as that gives them: the residual stream without a final
+        norm, or feature maps.
     images : Tensor (n, C, H, W)
-        Pixels in [0, 1]; checked once for the whole call.
-    layers : list of int, int or None
-        0-based blocks, negative from the end; all by default.
+        Checked once for the whole call: finite, for BiGR in [0, 1]; for other models normalised as `model_inputs` does.
+    layers : int, sequence of int or None
+        0-based, negative from the end; all by default.
+    pooling : str or sequence of str
+        "mean", "cls", "max", "concat"; see `pooling.pool_tokens`.
+    bits, mask_ratio, sample_bits : bool, float, bool
+        For BiGR: the tokenizer's bits too; share of tokens hidden, in [0, 1); Bernoulli bits instead of thresholded ones.
+    labels : int, int64 array or Tensor (n,), optional
+        For BiGR: the class condition, one for all or one an image; the null class by default.
+    seed : int
+        Of masks and sampled bits.
+    item_seeds : integer array (n,), optional
+        What tells items apart for `seed`; 0..n-1 by default. Draws do not depend on batches.
+    dtype : "fp32" or "bf16"
+        Precision of the forward pass: the model's own, or bfloat16 autocast.
     batch_size : int
         Images a forward pass.
     progress : bool
@@ -72,27 +137,59 @@ def extract_features(
 
     Returns
     -------
-    dict of 0-based layer to float32 array (n, D)
+    dict
+        With `pooling` a str: 0-based layer to float32 array (n, D). With a sequence, named as in a feature store:
+        "block5_mean" to float32 (n, D), and so on. `bits=True` adds "bits", uint8 (n, N K), in both cases.
 
     Raises
     ------
     TypeError, ValueError
-        For images of another dtype, shape or range, NaN, or a layer out of range.
+        For images of another dtype, shape or range, NaN, a layer out of range, or what this model cannot give.
     """
     from tqdm import tqdm
 
-    blocks = resolve_layers(layers, len(model.generator.trunk.blocks))
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; expected 1 or more.")
-    check_image_batch(images, model.in_chans, model.img_size, model.img_size)
-    check_pixels(images)
-    weight = model.generator.class_embedding.weight
-    pooled: dict[int, list[np.ndarray]] = {layer: [] for layer in blocks}
+    poolings = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+    wanted = (layers,) if isinstance(layers, int) else layers if layers is None else tuple(layers)
+    readout = Readout(wanted, poolings, bits, mask_ratio, sample_bits, seed).resolved(model)
+    check_inputs(images, model)
+    seeds = np.arange(len(images)) if item_seeds is None else np.asarray(item_seeds)
+    if labels is not None:
+        labels = torch.as_tensor(labels).expand(len(images)) if np.ndim(labels) == 0 else torch.as_tensor(labels)
+        if labels.shape != (len(images),):
+            raise ValueError(f"labels have shape {tuple(labels.shape)}; expected one for each of {len(images)} images.")
+    check_condition(labels, model)
+    if len(seeds) != len(images):
+        raise ValueError(f"there are {len(seeds)} item_seeds and {len(images)} images; give one an image.")
+    weight = next(model.parameters())
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in readout.names}
     with evaluating(model), tqdm(total=len(images), unit="image", desc="features", disable=not progress) as bar:
-        for batch in images.split(batch_size):
-            batch = batch.to(weight.device, weight.dtype)
-            tokens = model.forward_intermediates(batch, indices=blocks, output_fmt="NLC", intermediates_only=True)
-            for layer, stream in zip(blocks, tokens, strict=True):
-                pooled[layer].append(stream.float().mean(1).cpu().numpy())
+        for start in range(0, len(images), batch_size):
+            rows = slice(start, start + batch_size)
+            batch = images[rows].to(weight.device, weight.dtype)
+            condition = None if labels is None else labels[rows].to(weight.device)
+            with autocast(weight.device, dtype):
+                found = read_out(model, batch, readout, condition, seeds[rows])
+            for name, rows_found in found.items():
+                parts[name].append(rows_found.cpu().numpy())
             bar.update(len(batch))
-    return {layer: np.concatenate(parts) for layer, parts in pooled.items()}
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    result = joined if not isinstance(pooling, str) else {layer: joined[f"block{layer}_{pooling}"] for layer in readout.layers}
+    if bits:
+        tokens = model.tokenizer.grid_size**2, model.tokenizer.code_dim
+        result["bits"] = unpack_bits(joined["bits"], *tokens).reshape(len(images), -1)
+    return result
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """The context of a forward pass in "fp32" (the model's own precision) or "bf16" (bfloat16 autocast).
+
+    Raises
+    ------
+    ValueError
+        For another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"dtype={precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
