@@ -6,7 +6,9 @@ M tokens (any set of them, flattened), K bits, D trunk width, W denoiser width, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from .constants import ConstantTable
 from .transformer import modulate
 
 SINUSOID_WIDTH = 256
+CPU_ROWS = 512
 
 
 @dataclass
@@ -213,6 +216,7 @@ class Transcoder(nn.Module):
         temperature: float = 1.0,
         posterior: str = "official",
         generator: torch.Generator | None = None,
+        draw: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Bit probabilities (M, K) after a chain of reverse steps from pure noise; the last step draws no bits.
 
@@ -228,7 +232,10 @@ class Transcoder(nn.Module):
             Logits are divided by it before guidance.
         posterior : "official" or "exact"
             See `bernoulli.posterior`.
+        draw : callable, optional
+            From probabilities (M, K) to bits, in place of Bernoulli draws from `generator`.
         """
+        draw = draw if draw is not None else partial(bernoulli.draw, generator=generator)
         steps = num_denoise_steps if num_denoise_steps is not None else self.config.num_denoise_steps
         timesteps = bernoulli.sampling_timesteps(steps, self.config.num_timesteps)
         keep = bernoulli.keep_probabilities(self.config.num_timesteps, self.config.noise_schedule).tolist()
@@ -237,9 +244,9 @@ class Transcoder(nn.Module):
         embedding = self.denoiser.condition_embedding(rows)  # (M or 2M, W)
         times = self.denoiser.time_embedding(torch.tensor(timesteps, device=rows.device))
 
-        bits = bernoulli.draw(rows.new_full((len(condition), self.config.code_dim), 0.5), generator)
+        bits = draw(rows.new_full((len(condition), self.config.code_dim), 0.5))
         for i, t in enumerate(timesteps):
-            logits = self.denoiser.logits(bits.repeat(2, 1) if guided else bits, embedding + times[i]) / temperature
+            logits = self._logits(bits.repeat(2, 1) if guided else bits, embedding, times[i]) / temperature
             if guided:
                 cond, uncond = logits.chunk(2)
                 logits = uncond + guidance_scale * (cond - uncond)
@@ -248,5 +255,12 @@ class Transcoder(nn.Module):
                 return clean
             earlier = timesteps[i + 1]
             probability = bernoulli.posterior(bits, clean, keep[earlier], keep[t] / keep[earlier], form=posterior)
-            bits = bernoulli.draw(probability, generator).to(rows.dtype)
+            bits = draw(probability).to(rows.dtype)
         raise AssertionError("a chain has at least one step")
+
+    def _logits(self, bits: Tensor, embedding: Tensor, time: Tensor) -> Tensor:
+        """The denoiser's logits; on a CPU in pieces whose activations stay in its cache, which is about a quarter faster."""
+        if bits.device.type != "cpu" or len(bits) <= CPU_ROWS:
+            return self.denoiser.logits(bits, embedding + time)
+        pieces = zip(bits.split(CPU_ROWS), embedding.split(CPU_ROWS), strict=True)
+        return torch.cat([self.denoiser.logits(some, part + time) for some, part in pieces])
