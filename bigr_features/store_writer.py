@@ -23,6 +23,7 @@ from .feature_store import FORMAT, KIND, MANIFEST, FeatureStore, check_sizes, re
 
 log = logging.getLogger(__name__)
 
+MAY_CHANGE = ("versions", "batch_size")  # between runs; results then differ in the last digits
 OWN_ARRAYS = ("ids", "sources", "positions", "labels")
 
 
@@ -35,7 +36,7 @@ class StoreWriter:
         New, empty, or a store of the same settings.
     settings : dict
         What makes these features these features, as JSON: model, weights_sha256, transform, source, ... Kept in the manifest.
-        `versions` may change between runs, with a warning; every other field must be the same.
+        `versions` and `batch_size` may change between runs, with a warning; every other field must be the same.
     num_items : int
         Items of the source, readable or not.
     shard_size : int
@@ -91,12 +92,13 @@ class StoreWriter:
         differing = [
             f"{key} was {short(self._manifest.get(key))} and is now {short(value)}"
             for key, value in manifest.items()
-            if key != "versions" and self._manifest.get(key) != value
+            if key not in MAY_CHANGE and self._manifest.get(key) != value
         ]
         if differing:
             raise ValueError(f"{self.folder} holds a store made otherwise: {'; '.join(differing)}. Give another folder, or delete it.")
-        if self._manifest.get("versions") != manifest.get("versions"):
-            log.warning("the store was begun with other versions (%s); results may differ in the last digits", self._manifest["versions"])
+        for key in MAY_CHANGE:
+            if self._manifest.get(key) != manifest.get(key):
+                log.warning("the store was begun with %s %s; its features may differ in the last digits", key, self._manifest.get(key))
 
     def pending(self, rank: int = 0, world_size: int = 1) -> list[int]:
         """Shards left to this writer: those of number `rank` modulo `world_size` without a marker, or with a damaged file."""

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Annotated, Union
 
-COMMANDS = ("train-tokenizer", "encode", "train", "export")
+COMMANDS = ("train-tokenizer", "encode", "train", "export", "extract")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -49,12 +49,14 @@ def _commands() -> dict:
     from ..train.export import ExportConfig, export
     from ..train.generator import TrainConfig, train
     from ..train.tokenizer import TrainTokenizerConfig, train_tokenizer
+    from .extract import ExtractConfig, extract
 
     return {
         "train-tokenizer": (TrainTokenizerConfig, train_tokenizer),
         "encode": (EncodeConfig, encode),
         "train": (TrainConfig, train),
         "export": (ExportConfig, export),
+        "extract": (ExtractConfig, extract),
     }
 
 

@@ -24,17 +24,20 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def read_pixels(image: Image.Image, size: int, in_chans: int = 3) -> np.ndarray:
-    """uint8 pixels (S, S, C): turned upright by its EXIF tag, converted to RGB or gray, centre-cropped."""
+def upright(image: Image.Image, in_chans: int = 3) -> Image.Image:
+    """The decoded image in RGB or gray, turned upright by its EXIF tag."""
     mode = CHANNEL_MODES[in_chans]
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # 16-bit gray: Pillow would clip it to white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("P", "1", "I", "F", "CMYK", "LAB", "HSV", "YCbCr", "PA", "La", "LA"):
         image = image.convert("RGB")  # resizing needs full colours, and no palette
-    if image.mode != mode:
-        image = image.convert(mode)
-    return np.asarray(center_crop(image, size)).reshape(size, size, in_chans)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def read_pixels(image: Image.Image, size: int, in_chans: int = 3) -> np.ndarray:
+    """uint8 pixels (S, S, C): turned upright by its EXIF tag, converted to RGB or gray, centre-cropped."""
+    return np.asarray(center_crop(upright(image, in_chans), size)).reshape(size, size, in_chans)
 
 
 def views_of(pixels: np.ndarray, size: int, views: str = "center") -> np.ndarray:

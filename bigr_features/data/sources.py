@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +48,14 @@ class Items:
         try:
             pixels[:] = read_pixels(self.load(i), self.size, self.in_chans)
         except Exception as error:  # decoders raise almost anything on damaged files
-            return Skipped(self.name(i), f"{type(error).__name__}: {error}".replace("\n", " ")[:300])
+            return Skipped(self.name(i), reason_of(error))
         return None
+
+
+def reason_of(error: Exception) -> str:
+    """One line that says why an image could not be read, the same in every run."""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", f"{type(error).__name__}: {error}")
+    return text.replace("\n", " ")[:300]
 
 
 def open_items(source: str, split: str) -> Items:
@@ -86,7 +94,7 @@ def _folder_items(folder: Path, split: str) -> Items:
         folder = folder / split
     elif split != "train":
         raise ValueError(f"{folder} has no folders of splits, so its only split is 'train', not {split!r}.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = sorted(_image_paths(folder))
     classes = sorted({path.relative_to(folder).parts[0] for path in paths if path.parent != folder})
     labels = None
     if classes:
@@ -97,7 +105,32 @@ def _folder_items(folder: Path, split: str) -> Items:
                 "move the loose ones into a class folder, or all images into one folder for a set without labels."
             )
         labels = [classes.index(path.relative_to(folder).parts[0]) for path in paths]
-    return Items(len(paths), lambda i: Image.open(paths[i]), lambda i: str(paths[i]), labels, classes or None)
+    return Items(len(paths), lambda i: _open_file(paths[i]), lambda i: str(paths[i]), labels, classes or None)
+
+
+def _image_paths(folder: Path, above: tuple[str, ...] = ()) -> list[Path]:
+    """Everything below a folder that is named like an image, readable or not; a folder so named counts if it holds no image.
+
+    Links to folders are followed, except to a folder that they lie in. A folder that cannot be listed is an error, not an empty one.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return []
+    paths = []
+    for path in folder.iterdir():
+        within = _image_paths(path, (*above, real)) if path.is_dir() else []
+        paths += within
+        if not within and path.suffix.lower() in IMAGE_SUFFIXES:
+            paths.append(path)
+    return paths
+
+
+def _open_file(path: Path) -> Image.Image:
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError("a link to a file that does not exist")
+    if path.exists() and not path.is_file():
+        raise OSError("a folder" if path.is_dir() else "no regular file")
+    return Image.open(path)
 
 
 def _table_items(source: str, split: str) -> Items:

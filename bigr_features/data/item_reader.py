@@ -1,0 +1,104 @@
+"""Images of a source as model inputs, with an id of their pixels, read in worker processes.   b images of a batch, C x H x W pixels"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .pixels import upright
+from .sources import Items, open_items, reason_of
+
+ID_LENGTH = 32  # hexadecimal digits of the SHA-256: 128 bits
+
+
+@dataclass
+class Batch:
+    """The readable images of a batch, and why the others are not.
+
+    images : Tensor (b, C, H, W); empty (0,) if none can be read.
+    positions : numbers of the images in the source.
+    ids, sources : strings, one an image.
+    skipped : position, name and reason of each image that cannot be read.
+    """
+
+    images: Tensor = field(default_factory=lambda: torch.empty(0))
+    positions: list[int] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    skipped: list[dict] = field(default_factory=list)
+
+
+class ItemReader:
+    """Map from positions in a source to a `Batch`; each process opens the source for itself.
+
+    Parameters
+    ----------
+    source, split : str
+        As in `open_images`.
+    limit : int, optional
+        Take the first images only.
+    transform : from an upright Pillow image to a Tensor (C, H, W)
+    mode : "RGB" or "L"
+    """
+
+    def __init__(self, source: str, split: str, limit: int | None, transform: Callable[[Image.Image], Tensor], mode: str = "RGB"):
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit={limit}; expected 1 or more images.")
+        self.source, self.split, self.limit, self.transform, self.mode = source, split, limit, transform, mode
+        self._items: Items | None = None
+
+    @property
+    def items(self) -> Items:
+        """The encoded images."""
+        if self._items is None:
+            items = open_items(self.source, self.split)
+            self._items = items if self.limit is None else items.first(self.limit)
+        return self._items
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_items": None}
+
+    def __getitem__(self, positions: np.ndarray) -> Batch:
+        batch, images = Batch(), []
+        for position in map(int, positions):
+            try:
+                with self.items.load(position) as encoded:
+                    image = upright(encoded)
+                    item = pixel_id(image)
+                    images.append(self.transform(image.convert(self.mode)))
+            except Exception as error:  # decoders raise almost anything on damaged files
+                batch.skipped.append({"position": position, "name": self.items.name(position), "reason": reason_of(error)})
+                continue
+            batch.positions.append(position)
+            batch.ids.append(item)
+            batch.sources.append(self.items.name(position))
+        if images:
+            batch.images = torch.stack(images)
+        return batch
+
+
+def pixel_id(image: Image.Image) -> str:
+    """Shortened SHA-256 of the size and pixels of an RGB image: the same picture has the same id wherever it lies."""
+    digest = hashlib.sha256(f"{image.width} {image.height} ".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()[:ID_LENGTH]
+
+
+def read_batches(reader: ItemReader, chunks: list[np.ndarray], num_workers: int = 0) -> Iterator[Batch]:
+    """The batches of each array of positions, in order; worker processes read ahead."""
+    if num_workers == 0:
+        yield from map(reader.__getitem__, chunks)
+        return
+    from torch.utils.data import DataLoader
+
+    yield from DataLoader(reader, batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
