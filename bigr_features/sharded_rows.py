@@ -54,6 +54,8 @@ class ShardedRows:
 
     def __getitem__(self, key):
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        if not isinstance(columns, int | np.integer | slice):
+            raise IndexError(f"columns are chosen by a number or a slice, not by {type(columns).__name__}; read the rows first.")
         if isinstance(rows, int | np.integer):
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row {rows} is out of range; there are {len(self)} rows.")
@@ -63,7 +65,7 @@ class ShardedRows:
             found = self._between(start, stop) if step == 1 else self._take(np.arange(start, stop, step))
         else:
             found = self._take(self._as_indices(np.asarray(rows)))
-        return found if columns == slice(None) else found[:, columns]
+        return found[:, columns]
 
     def _as_indices(self, rows: np.ndarray) -> np.ndarray:
         if rows.dtype == bool:
@@ -79,7 +81,7 @@ class ShardedRows:
         return rows.astype(np.int64) % len(self)
 
     def _unpacked(self, rows: np.ndarray) -> np.ndarray:
-        return rows if self._bits is None else unpack_bits(rows, *self._bits).reshape(len(rows), -1)
+        return rows if self._bits is None else unpack_bits(rows, *self._bits).reshape(len(rows), self.shape[1])
 
     def _between(self, start: int, stop: int) -> np.ndarray:
         parts = [
