@@ -13,6 +13,8 @@ from timm.models.vision_transformer import global_pool_nlc
 from torch import Tensor, nn
 
 from ..checks import check_image_batch
+from ..chunks import in_chunks
+from ..pictures import OUTPUTS, as_output
 from .autoencoder import BinaryAutoencoder
 from .config import GeneratorConfig, TokenizerConfig
 from .generator import BiGR, resolve_layers
@@ -235,9 +237,25 @@ class BiGRBackbone(nn.Module):
         return self.generator.loss(codes, labels, **draws)
 
     @torch.no_grad()
-    def generate(self, labels: Tensor | None, **settings) -> Tensor:
-        """New images (B, C, H, W) in [0, 1] for labels (B,); settings as in `sampling.masked.sample_codes`."""
-        return self.decode(self.generator.generate(labels, **settings)).clamp(0, 1)
+    def generate(self, labels: Tensor | None, *, output: str = "tensor", decode_batch: int | None = None, **settings):
+        """New images for labels (B,), or from the null class for labels None and a batch_size.
+
+        Parameters
+        ----------
+        labels : Tensor (B,) int64, or None
+        output : "tensor", "uint8" or "pil"
+            Tensor (B, C, H, W) in [0, 1], uint8 array (B, H, W, C), or a list of PIL images.
+        decode_batch : int, optional
+            Images decoded at a time, to bound memory; 64 by default, and 1 with `seeds`, where an image must not depend on its batch.
+        **settings
+            As in `sampling.masked.sample_codes`: seeds or generator, num_reveal_steps, guidance_scale, order, ...
+        """
+        if output not in OUTPUTS:
+            raise ValueError(f"output={output!r}; choose one of {', '.join(OUTPUTS)}.")
+        alone = settings.get("seeds") is not None and settings.get("batch_invariant", True)
+        codes = self.generator.generate(labels, **settings)
+        images = in_chunks(self.decode, codes, decode_batch if decode_batch is not None else 1 if alone else 64)
+        return as_output(images.clamp(0, 1), output)
 
     # ------------------------------------------------------------------------------------------------- what timm asks for
 

@@ -1,5 +1,7 @@
-"""Drawing new codes from a generator."""
+"""Drawing new codes from a generator, and editing images with it."""
 
+from .editing import Edited, edit, enrich, inpaint, interpolate, outpaint
 from .masked import RevealStep, sample_codes
+from .settings import SamplingSettings
 
-__all__ = ["RevealStep", "sample_codes"]
+__all__ = ["Edited", "RevealStep", "SamplingSettings", "edit", "enrich", "inpaint", "interpolate", "outpaint", "sample_codes"]

@@ -59,8 +59,8 @@ class Noise:
         return None if self.generators is None else self.generators[0]
 
 
-def make_noise(batch: int, generator: torch.Generator | None = None, seeds: Sequence[int] | Tensor | None = None) -> Noise:
-    """The noise of a batch from a generator, or from one seed an image.
+def make_noise(batch: int, generator: torch.Generator | Noise | None = None, seeds: Sequence[int] | Tensor | None = None) -> Noise:
+    """The noise of a batch from a generator, or from one seed an image. Noise made before goes on where it stands.
 
     Seeded numbers are drawn on the CPU, so that a seed means the same on every device.
 
@@ -71,6 +71,8 @@ def make_noise(batch: int, generator: torch.Generator | None = None, seeds: Sequ
     TypeError
         If a seed is not an integer.
     """
+    if seeds is None and isinstance(generator, Noise):
+        return generator
     if seeds is None:
         return Noise(None if generator is None else [generator], per_image=False)
     if generator is not None:
