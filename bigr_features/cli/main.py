@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Annotated, Union
 
-COMMANDS = ("train-tokenizer", "encode", "train", "export", "extract")
+COMMANDS = ("train-tokenizer", "encode", "train", "export", "extract", "plot")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -50,6 +50,7 @@ def _commands() -> dict:
     from ..train.generator import TrainConfig, train
     from ..train.tokenizer import TrainTokenizerConfig, train_tokenizer
     from .extract import ExtractConfig, extract
+    from .plot import PlotConfig, plot
 
     return {
         "train-tokenizer": (TrainTokenizerConfig, train_tokenizer),
@@ -57,6 +58,7 @@ def _commands() -> dict:
         "train": (TrainConfig, train),
         "export": (ExportConfig, export),
         "extract": (ExtractConfig, extract),
+        "plot": (PlotConfig, plot),
     }
 
 

@@ -129,9 +129,7 @@ def check_features(features: np.ndarray) -> np.ndarray:
         some = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
         raise ValueError(f"features of {len(wrong)} of {len(x)} items hold NaN or infinity (items {some}); leave these items out.")
     if (x == x[0]).all():
-        raise ValueError(
-            f"the features of all {len(x)} items are the same, so no picture can tell them apart; check the layer and the model."
-        )
+        raise ValueError(f"the features of all {len(x)} items are the same, so there is nothing to draw; check the layer and the model.")
     return x
 
 
@@ -158,9 +156,7 @@ def normalized(x: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(x, axis=1, keepdims=True)
     if (norms == 0).any():
         zero = np.flatnonzero(norms[:, 0] == 0)
-        raise ValueError(
-            f"features of {len(zero)} items are all zero (first: item {zero[0]}) and have no direction; use metric='euclidean'."
-        )
+        raise ValueError(f"features of {len(zero)} items are all zero (first: item {zero[0]}), without direction; use metric='euclidean'.")
     return x / norms
 
 

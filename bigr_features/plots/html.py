@@ -118,8 +118,9 @@ def data_uri(image, size: int = 64) -> str:
 
     if not isinstance(image, Image.Image):
         image = np.asarray(image)
+        image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or not image.size:
-            raise TypeError(f"an image has dtype {image.dtype} and shape {image.shape}; expected uint8 (H, W) or (H, W, 3).")
+            raise TypeError(f"an image has dtype {image.dtype} and shape {image.shape}; expected uint8 (H, W), (H, W, 1) or (H, W, 3).")
         image = Image.fromarray(image)
     image = image.convert("RGB")
     image.thumbnail((size, size))
