@@ -1,22 +1,29 @@
-"""Linear probe: a linear classifier on frozen features.   n samples, D features"""
+"""Linear probe: a linear classifier on frozen features.   n samples, D features, C classes"""
 
 from __future__ import annotations
 
+import logging
 import warnings
+from dataclasses import replace
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
+
+from .arrays import StandardizedRows, check_features, check_features_and_labels, read_blocks
+from .logistic import LogisticFit, fit_path
+from .selection import holdout_split
+
+log = logging.getLogger(__name__)
 
 
 class LinearProbe(ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression on standardised features, its regularisation chosen on held-out training data.
+
+    Solves what scikit-learn's StandardScaler and LogisticRegression(C) solve, for a path of C in a fraction of the time. Memory maps and
+    columns of a feature store are read by blocks, so X may be larger than memory.
 
     Parameters
     ----------
@@ -25,9 +32,13 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     holdout : float
         Share of the training data, drawn by class, on which C is chosen; the final fit uses all of it.
     max_iter : int
-        L-BFGS iterations.
+        L-BFGS iterations for each C.
+    tol : float
+        A fit ends when its objective is estimated to lie within this fraction of the minimum, and of what the features explain.
     random_state : int
         Seed of the held-out split.
+    max_bytes : int
+        Standardised features are kept in memory if they take at most this; otherwise X is read again in each iteration.
 
     Attributes
     ----------
@@ -35,61 +46,94 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         The chosen value.
     holdout_accuracies_ : array (len(Cs),)
         Accuracy on the held-out part for each of Cs; NaN if there was no choice to make.
-    classes_ : array
+    classes_ : array (C,)
+    coef_, intercept_ : arrays (C, D), (C,)
+        In units of X; (1, D), (1,) for two classes, as in scikit-learn.
+    objective_ : float
+        mean cross-entropy + |w|^2 / (2 n C) of the final fit on standardised features, nats.
     n_iter_ : int
         Iterations of the final fit.
-    probe_ : Pipeline
-        Fitted StandardScaler and LogisticRegression.
     """
 
-    def __init__(self, Cs=(0.001, 0.01, 0.1, 1.0, 10.0, 100.0), holdout=0.2, max_iter=200, random_state=0):
+    def __init__(self, Cs=(0.001, 0.01, 0.1, 1.0, 10.0, 100.0), holdout=0.2, max_iter=200, tol=1e-6, random_state=0, max_bytes=2**32):
         self.Cs = Cs
         self.holdout = holdout
         self.max_iter = max_iter
+        self.tol = tol
         self.random_state = random_state
+        self.max_bytes = max_bytes
 
     def fit(self, X, y):
         """Choose C on the held-out part, then fit on all of X (n, D) and y (n,)."""
-        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
-        check_classification_targets(y)
+        X, self.classes_, labels = check_features_and_labels(self, X, y)
         Cs = np.atleast_1d(np.asarray(self.Cs, dtype=float))
         if Cs.ndim != 1 or not len(Cs) or not (Cs > 0).all():
             raise ValueError(f"Cs={self.Cs!r}; expected one or more positive numbers.")
-        self.classes_, counts = np.unique(y, return_counts=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
         self.holdout_accuracies_ = np.full(len(Cs), np.nan)
+        start, best = None, 0
         if len(Cs) > 1:
-            self.holdout_accuracies_ = self._choose(X, y, Cs, counts)
-        self.C_ = float(Cs[0] if len(Cs) == 1 else Cs[np.argmax(self.holdout_accuracies_)])
-        self.probe_ = self._fit_one(X, y, self.C_)
-        self.n_iter_ = int(self.probe_[-1].n_iter_.max())
+            training, held_out = holdout_split(labels, self.holdout, self.random_state)
+            part = StandardizedRows(X, training, self.max_bytes)
+            path = self._fit_path(part, labels[training], Cs)
+            self.holdout_accuracies_ = _path_accuracies(X, held_out, labels[held_out], part, path)
+            best = int(np.argmax(self.holdout_accuracies_))
+            start = path[best]
+        self.C_ = float(Cs[best])
+        rows = StandardizedRows(X, max_bytes=self.max_bytes)
+        if rows.constant.any():
+            log.warning("%d of %d features are constant over the training samples and get weight 0.", rows.constant.sum(), X.shape[1])
+        if start is not None:
+            start = _rescaled(start, part, rows)
+        self._fit = self._fit_path(rows, labels, [self.C_], start)[0]
+        self._mean, self._scale = rows.mean, rows.scale
+        if not self._fit.converged:
+            message = f"L-BFGS stopped after {self._fit.n_iter} iterations at C={self.C_:g}, short of tol={self.tol:g}; raise max_iter."
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        weight, bias = self._fit.weight.double().numpy(), self._fit.bias.double().numpy()
+        self.coef_, self.intercept_ = weight / self._scale, bias - (weight / self._scale) @ self._mean
+        if len(self.classes_) == 2:
+            self.coef_, self.intercept_ = (np.diff(values, axis=0) for values in (self.coef_, self.intercept_))
+        self.objective_, self.n_iter_ = self._fit.objective, self._fit.n_iter
         return self
 
-    def _choose(self, X, y, Cs, counts) -> np.ndarray:
-        if not 0 < self.holdout < 1:
-            raise ValueError(f"holdout={self.holdout}; expected a share between 0 and 1.")
-        if counts.min() < 2 or round(self.holdout * len(y)) < len(counts):
-            raise ValueError(
-                f"the smallest of {len(counts)} classes has {counts.min()} of {len(y)} samples, too few to hold {self.holdout:.0%} of "
-                "each class out; give more samples, or a single C."
-            )
-        split = StratifiedShuffleSplit(1, test_size=self.holdout, random_state=self.random_state)
-        fit, held_out = next(split.split(X, y))
-        return np.array([self._fit_one(X[fit], y[fit], C).score(X[held_out], y[held_out]) for C in Cs])
+    def _fit_path(self, rows: StandardizedRows, labels: np.ndarray, Cs, start: LogisticFit | None = None) -> list[LogisticFit]:
+        return fit_path(rows, labels, len(self.classes_), Cs, max_iter=self.max_iter, tol=self.tol, start=start)
 
-    def _fit_one(self, X, y, C) -> Pipeline:
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=self.max_iter))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return probe.fit(X, y)
+    def decision_function(self, X):
+        """Logits (n, C); for two classes the difference of theirs (n,), as in scikit-learn."""
+        check_is_fitted(self)
+        logits = _logits(check_features(self, X), None, self._mean, self._scale, self._fit)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X):
         """Classes (n,)."""
-        check_is_fitted(self)
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        scores = self.decision_function(X)
+        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)]
 
     def predict_proba(self, X):
-        """Class probabilities (n, number of classes)."""
-        check_is_fitted(self)
-        return self.probe_.predict_proba(validate_data(self, X, dtype=[np.float32, np.float64], reset=False))
+        """Class probabilities (n, C)."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.stack([np.zeros_like(scores), scores], axis=1)
+        return torch.softmax(torch.from_numpy(scores), 1).numpy()
+
+
+def _path_accuracies(X, rows: np.ndarray, labels: np.ndarray, part: StandardizedRows, path: list[LogisticFit]) -> np.ndarray:
+    stacked = replace(path[0], weight=torch.cat([fit.weight for fit in path]), bias=torch.cat([fit.bias for fit in path]))
+    logits = _logits(X, rows, part.mean, part.scale, stacked).reshape(len(rows), len(path), -1)  # (n, len(Cs), C)
+    return (logits.argmax(2) == labels[:, None]).mean(0)
+
+
+def _logits(X, rows: np.ndarray | None, mean: np.ndarray, scale: np.ndarray, fit: LogisticFit) -> np.ndarray:
+    dtype = np.float64 if X.dtype == np.float64 else np.float32
+    weight, bias = fit.weight.numpy().astype(dtype), fit.bias.numpy().astype(dtype)
+    blocks = [((x - mean.astype(dtype)) / scale.astype(dtype)) @ weight.T + bias for _, x in read_blocks(X, rows, dtype)]
+    return np.concatenate(blocks)
+
+
+def _rescaled(fit: LogisticFit, old: StandardizedRows, new: StandardizedRows) -> LogisticFit:
+    """The same function of X, for features standardised otherwise."""
+    dtype = fit.weight.dtype
+    weight = fit.weight.double() / torch.from_numpy(old.scale)
+    bias = fit.bias.double() + weight @ torch.from_numpy(new.mean - old.mean)
+    return replace(fit, weight=(weight * torch.from_numpy(new.scale)).to(dtype), bias=bias.to(dtype))

@@ -1,0 +1,206 @@
+"""Features and labels as evaluators read them: checked, and row block by row block, so that a memory-mapped store need not fit in memory.
+
+n samples, D features, m rows of a block
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_feature_names, _check_n_features, check_consistent_length, column_or_1d, validate_data
+from torch import Tensor
+
+BLOCK_BYTES = 2**25  # of one block of rows: two fit in the cache of most machines, and one is enough to keep all cores busy
+FLOATS = (np.float32, np.float64)
+
+
+def check_features(estimator, X, reset: bool = False):
+    """X (n, D) as an estimator may read it: an array in memory, or rows on disk as they are.
+
+    Memory maps and other array-likes that are read by slices (the columns of a feature store) are passed through unread; everything else
+    becomes a float32 or float64 array, as scikit-learn's own estimators do. Values are checked where they are first read.
+
+    Raises
+    ------
+    ValueError
+        If X is not a matrix of one sample or more, or has another number of features than the estimator was fitted on.
+    """
+    if not is_on_disk(X):
+        return validate_data(estimator, X, dtype=list(FLOATS), reset=reset, ensure_all_finite=False)
+    if len(X.shape) != 2 or 0 in X.shape:
+        raise ValueError(f"features have shape {tuple(X.shape)}; expected (samples, features), at least one of each.")
+    if np.dtype(X.dtype).kind not in "fiub":
+        raise ValueError(f"features have dtype {X.dtype}; expected numbers.")
+    _check_feature_names(estimator, X, reset=reset)
+    _check_n_features(estimator, X, reset=reset)
+    return X
+
+
+def check_features_and_labels(estimator, X, y):
+    """X as check_features gives it, and the classes and class indices of y.
+
+    Returns
+    -------
+    X, classes (C,), indices int64 (n,)
+
+    Raises
+    ------
+    ValueError
+        If y is missing, has another length, is multilabel or continuous, or names fewer than two classes.
+    """
+    X = check_features(estimator, X, reset=True)
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    if type_of_target(y, input_name="y").startswith("multilabel"):
+        raise ValueError(
+            f"y is multilabel, shape {np.shape(y)}; {type(estimator).__name__} predicts one class for each sample. "
+            "Give one label for each, or evaluate one class at a time."
+        )
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    check_classification_targets(y)
+    classes, indices = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y has one class only, {classes[0]!r}; a classifier needs at least 2 classes.")
+    return X, classes, indices.astype(np.int64)
+
+
+def is_on_disk(X) -> bool:
+    """Whether X is to be read by slices: a memory map, or an array-like that is no array, list, table or sparse matrix."""
+    if isinstance(X, np.memmap):
+        return True
+    return (
+        not isinstance(X, (np.ndarray, Tensor, list, tuple))
+        and type(X).__module__.split(".")[0]
+        not in (
+            "pandas",
+            "polars",
+            "pyarrow",
+            "scipy",
+            "sklearn",
+        )
+        and hasattr(X, "__getitem__")
+        and hasattr(X, "dtype")
+        and len(getattr(X, "shape", ())) > 0
+    )
+
+
+def read_blocks(X, rows: np.ndarray | None = None, dtype=np.float32, block_rows: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """Blocks of X, or of the given rows of X in their order, as (positions, array (m, D)) with values checked.
+
+    Raises
+    ------
+    ValueError
+        If values are NaN or infinite, naming the rows.
+    """
+    n = X.shape[0] if rows is None else len(rows)
+    step = block_rows or rows_per_block(X.shape[1], dtype)
+    for start in range(0, n, step):
+        place = slice(start, min(start + step, n))
+        block = np.asarray(X[place] if rows is None else X[rows[place]]).astype(dtype, copy=False)
+        check_finite(block, np.arange(place.start, place.stop) if rows is None else rows[place])
+        yield place, block
+
+
+def rows_per_block(num_features: int, dtype=np.float32) -> int:
+    return max(64, BLOCK_BYTES // (num_features * np.dtype(dtype).itemsize))
+
+
+def check_finite(block: np.ndarray, rows: np.ndarray | None = None) -> None:
+    """Refuse NaN and infinite features.
+
+    Raises
+    ------
+    ValueError
+        Naming the first rows at fault.
+    """
+    if np.isfinite(block.sum(dtype=np.float64)):
+        return
+    wrong = np.flatnonzero(~np.isfinite(block).all(axis=tuple(range(1, block.ndim))))
+    if not len(wrong):
+        return
+    kind = "NaN" if np.isnan(block[wrong]).any() else "inf"
+    rows = wrong if rows is None else rows[wrong]
+    raise ValueError(
+        f"features of items {', '.join(map(str, rows[:8]))}{' and more' if len(rows) > 8 else ''} hold {kind}; "
+        "expected finite numbers. Leave these items out, or extract them again."
+    )
+
+
+class StandardizedRows:
+    """Rows of X with mean 0 and variance 1 in each feature, by block: from one copy in memory if that is small enough, else from X again.
+
+    Parameters
+    ----------
+    X : array-like (n, D)
+    rows : int array, optional
+        The rows that count, ascending; default all. Mean and scale are theirs.
+    max_bytes : int
+        Largest copy to keep in memory.
+
+    Attributes
+    ----------
+    mean, scale : float64 (D,)
+        Scale is 1 where a feature is constant, as in scikit-learn's StandardScaler.
+    constant : bool (D,)
+    """
+
+    def __init__(self, X, rows: np.ndarray | None = None, max_bytes: int = 2**32):
+        self.X, self.rows = X, rows
+        self.dtype = np.float64 if X.dtype == np.float64 else np.float32
+        self.shape = (X.shape[0] if rows is None else len(rows), X.shape[1])
+        self.mean, self.scale, self.constant = _moments(X, rows, self.shape[0])
+        self.in_memory = self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize <= max_bytes
+        self._copies: dict[torch.dtype, Tensor] = {}
+        if self.in_memory:
+            full = torch.empty(self.shape, dtype=_torch_dtype(self.dtype))
+            for place, block in self._read():
+                full[place] = block
+            self._copies[full.dtype] = full
+
+    def blocks(self, dtype: torch.dtype | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """(positions, standardised rows (m, D)) in the given dtype; default that of X, float32 at least."""
+        dtype = dtype or _torch_dtype(self.dtype)
+        if not self.in_memory:
+            for place, block in self._read():
+                yield place, block.to(dtype)
+            return
+        if dtype not in self._copies:
+            self._copies[dtype] = self._copies[_torch_dtype(self.dtype)].to(dtype)
+        step = rows_per_block(self.shape[1], self.dtype)
+        for start in range(0, self.shape[0], step):
+            place = slice(start, min(start + step, self.shape[0]))
+            yield place, self._copies[dtype][place]
+
+    def _read(self) -> Iterator[tuple[slice, Tensor]]:
+        mean, scale = torch.from_numpy(self.mean), torch.from_numpy(self.scale)
+        for place, block in read_blocks(self.X, self.rows, self.dtype):
+            block = torch.from_numpy(np.array(block))
+            # a mean that is large beside the scale would lose digits if it were subtracted after a product with weights
+            yield place, block.sub_(mean.to(block.dtype)).div_(scale.to(block.dtype))
+
+
+def _moments(X, rows: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, scale and constancy; relative to the first row, so that large means cost no digits and constants are seen exactly."""
+    first, count, mean, squares = None, 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for _, block in read_blocks(X, rows, np.float64):
+        first = block[0].copy() if first is None else first
+        block = block - first
+        block_mean = block.mean(0)
+        delta = block_mean - mean
+        total = count + len(block)
+        # merged as in Chan, Golub and LeVeque (1983)
+        squares += np.square(block - block_mean).sum(0) + delta**2 * (count * len(block) / total)
+        mean += delta * (len(block) / total)
+        count = total
+    scale = np.sqrt(squares / n)
+    eps = np.finfo(X.dtype if np.dtype(X.dtype).kind == "f" else np.float64).eps
+    constant = scale <= 10 * eps * np.abs(first)
+    return first + mean, np.where(constant, 1.0, scale), constant
+
+
+def _torch_dtype(dtype) -> torch.dtype:
+    return {np.float32: torch.float32, np.float64: torch.float64}[dtype]
