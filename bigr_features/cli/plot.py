@@ -199,7 +199,7 @@ def note(stores: list, config: PlotConfig) -> str:
     models = dict.fromkeys(str(store.manifest.get("model")) + weights(store) for store in stores)
     images = dict.fromkeys(f"{Path(str(store.manifest.get('source'))).name}, {store.manifest.get('split')}" for store in stores)
     total = max(map(len, stores))
-    drawn = f" ({config.max_items:,} of {total:,} drawn)" if total > config.max_items else ""
+    drawn = f" (drawn from {total:,} items)" if total > config.max_items else ""
     return f"{' and '.join(models)}. {' and '.join(images)}{drawn}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -141,6 +142,8 @@ def check_settings(n: int, method: str, metric: str, is_bits: bool, perplexity: 
             "for t-SNE and PCA of bits take 'euclidean', whose square is the Hamming distance."
         )
     if method == "tsne" and not 1 <= perplexity <= (n - 1) / 3:
+        if np.isnan(perplexity):
+            raise ValueError("perplexity=nan; give a number of 1 or more.")
         if n < 4:
             raise ValueError(f"t-SNE needs 4 items or more, but there are {n}; give more items, or method='pca'.")
         raise ValueError(
@@ -191,4 +194,6 @@ def _umap(x: np.ndarray, n_neighbors: int, metric: str, seed: int | None) -> np.
     start, _ = principal_components(x, 2, seed)
     start *= 10 / np.abs(start).max()
     data = x.astype(bool) if metric == "hamming" else x
-    return UMAP(n_neighbors=n_neighbors, metric=metric, init=start, random_state=seed, **threads).fit_transform(data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="gradient function is not yet implemented")  # of the inverse, which is not used
+        return UMAP(n_neighbors=n_neighbors, metric=metric, init=start, random_state=seed, **threads).fit_transform(data)

@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from .colors import GREY, ClassStyles, class_styles
+from .naming import shorten
 
 MAX_THUMBNAILS = 5000
-BOKEH_MARKERS = {
+BOKEH_MARKERS = {  # only markers with a filled area
     "o": "circle",
     "^": "triangle",
     "s": "square",
     "D": "diamond",
     "v": "inverted_triangle",
     "P": "plus",
-    "X": "x",
+    "X": "square_pin",
     "<": "hex",
     "p": "star",
-    ">": "square_pin",
+    ">": "triangle_pin",
     ".": "dot",
 }
 
@@ -136,7 +137,7 @@ def _layout(points, labels, styles, thumbnails, item_names, title, caption, thum
 
     plot = figure(
         width=980,
-        height=720,
+        height=660,
         match_aspect=True,
         tools="pan,wheel_zoom,box_zoom,reset,save",
         toolbar_location="above",
@@ -162,7 +163,7 @@ def _layout(points, labels, styles, thumbnails, item_names, title, caption, thum
         glyph = {"marker": BOKEH_MARKERS[marker], "size": size, "color": color}
         muted = {"alpha": 0.4} if label is not None and label < 0 else {"alpha": 0.75}
         drawn = plot.scatter("x", "y", source=ColumnDataSource(data), line_width=0, **glyph, **muted)
-        items.append(LegendItem(label={"value": legend}, renderers=[drawn]))
+        items.append(LegendItem(label={"value": shorten(legend)}, renderers=[drawn]))
     side = max(96, thumbnail_size)
     image = f'<img src="@thumbnail" alt="" width="{side}" style="display:block;image-rendering:pixelated;">' if any(thumbnails) else ""
     text = "<div><b>@class</b></div>" if labels is not None else ""
