@@ -1,0 +1,155 @@
+"""How fast are features extracted, and what does reading every layer cost beside reading the last one?
+
+Images a second from the source to the store for `bigr_nano`; then, for a large model with random weights, one pass over a few images that
+reads all layers against one that reads the last layer only, in turns, and the peak memory of each in a process of its own.
+
+    python benchmarks/extraction.py
+    python benchmarks/extraction.py --model bigr_xl --images 4 --out runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bigr_features.evaluate.reports import environment, write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="bigr_l", help="of the sweep over layers (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=8, help="of the sweep (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4, help="of the sweep (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="of either pass, the median counts (default: %(default)s)")
+    parser.add_argument("--nano-images", type=int, default=2000, help="of the sample, for bigr_nano (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/extraction"), help="folder for the JSON (default: %(default)s)")
+    args = parser.parse_args()
+    if min(args.images, args.batch_size, args.repeats, args.nano_images) < 1:
+        parser.error("every number must be 1 or more")
+
+    print(f"bigr_nano, {args.nano_images} images of the sample, store included")
+    speeds = []
+    for name, settings in {
+        "all 8 layers, mean": {},
+        "layer 3, mean": {"layers": (3,)},
+        "all 8 layers, mean, cls, max and concat, and bits": {"pooling": ("mean", "cls", "max", "concat"), "bits": True},
+        "all 8 layers, mean, bf16": {"dtype": "bf16"},
+    }.items():
+        row = {"features": name, **throughput(args.nano_images, settings)}
+        speeds.append(row)
+        print(f"  {name:<52}{row['images_per_second']:>8.0f} images/s{row['bytes_per_image']:>9.0f} bytes an image")
+
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        seconds = pool.apply(sweep, (args.model, args.images, args.batch_size, args.repeats))
+    peaks = {}
+    for which in seconds:
+        with context.Pool(1) as pool:
+            peaks[which] = pool.apply(peak_memory, (args.model, args.images, args.batch_size, which))
+    passes = [
+        {"layers": which, "seconds": times, "median_seconds": float(np.median(times)), "peak_memory_gib": peaks[which]}
+        for which, times in seconds.items()
+    ]
+    print(f"{args.model}, {args.images} images, batch {args.batch_size}, random weights, median of {args.repeats}")
+    for row in passes:
+        print(f"  {row['layers']:<8}{row['median_seconds']:>8.2f} s{row['peak_memory_gib']:>8.2f} GiB")
+    ratio = passes[0]["median_seconds"] / passes[1]["median_seconds"]
+    in_turns = [all_layers / last for all_layers, last in zip(*seconds.values(), strict=True)]
+    print(f"  all layers cost {ratio:.3f} of the last one (pairs {min(in_turns):.3f} to {max(in_turns):.3f})")
+
+    result = {
+        "benchmark": "extraction",
+        "protocol": {
+            "throughput": "images decoded, transformed, run and written to a store with fsync, one process, one run after a warm-up; "
+            "weights of bigr_nano.fashion_mnist",
+            "sweep": "extract_features with mean pooling, both passes in turns after one warm-up each, first of a pair alternating",
+            "peak memory": "largest resident set of a process that does only this pass; interpreter, libraries and model included",
+        },
+        "throughput": {"model": "bigr_nano.fashion_mnist", "images": args.nano_images, "batch_size": 64, "rows": speeds},
+        "sweep": {
+            "model": args.model,
+            "images": args.images,
+            "batch_size": args.batch_size,
+            "passes": passes,
+            "ratio_of_medians": ratio,
+            "ratios_of_pairs": in_turns,
+        },
+        "environment": environment(),
+    }
+    write_json(args.out / "extraction.json", result)
+    print(f"wrote {args.out / 'extraction.json'}")
+
+
+def throughput(images: int, settings: dict) -> dict:
+    """Images a second of `extract_to_store`, and bytes of the store an image."""
+    import timm
+
+    import bigr_features  # noqa: F401  (registers the models)
+    from bigr_features.extraction import Extraction, ExtractionSettings
+
+    model = timm.create_model("bigr_nano.fashion_mnist", pretrained=True, num_classes=0)
+    chosen = ExtractionSettings(source="sample:fashion_mnist", limit=images, **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        warm = ExtractionSettings(source="sample:fashion_mnist", limit=min(images, 64), **settings)
+        Extraction(model, Path(folder) / "warm", warm).run([0], progress=False)
+        extraction = Extraction(model, Path(folder) / "store", chosen)
+        start = time.perf_counter()
+        extraction.run(extraction.writer.pending(), progress=False)
+        extraction.writer.finish()
+        seconds = time.perf_counter() - start
+        size = sum(path.stat().st_size for path in (Path(folder) / "store").iterdir())
+    return {"images_per_second": images / seconds, "seconds": seconds, "bytes_per_image": size / images}
+
+
+def model_and_images(name: str, count: int):
+    """A model with seeded random weights, and images of smooth colour noise."""
+    import timm
+    import torch
+    import torch.nn.functional as F
+
+    import bigr_features  # noqa: F401  (registers the models)
+
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0, generative=False, feature_layer=-1).eval()
+    noise = torch.rand(count, model.in_chans, 16, 16, generator=torch.Generator().manual_seed(0))
+    return model, F.interpolate(noise, size=model.img_size, mode="bicubic").clamp(0, 1)
+
+
+def chosen_layers(which: str) -> int | None:
+    """What `extract_features` takes for "all" and "last"."""
+    return {"all": None, "last": -1}[which]
+
+
+def sweep(name: str, count: int, batch_size: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each pass, all layers and the last one, in turns."""
+    from bigr_features import extract_features
+
+    model, images = model_and_images(name, count)
+    seconds: dict[str, list[float]] = {"all": [], "last": []}
+    for repeat in range(repeats + 1):
+        for which in list(seconds)[:: 1 if repeat % 2 else -1]:
+            start = time.perf_counter()
+            extract_features(model, images, layers=chosen_layers(which), batch_size=batch_size, progress=False)
+            if repeat:  # the first is the warm-up
+                seconds[which].append(time.perf_counter() - start)
+    return seconds
+
+
+def peak_memory(name: str, count: int, batch_size: int, which: str) -> float:
+    """Largest resident set in GiB of a process that does one pass."""
+    from bigr_features import extract_features
+
+    model, images = model_and_images(name, count)
+    extract_features(model, images, layers=chosen_layers(which), batch_size=batch_size, progress=False)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+if __name__ == "__main__":
+    main()
