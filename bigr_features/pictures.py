@@ -51,6 +51,12 @@ def heat(values: np.ndarray, low: float = 0.0, high: float = 1.0, missing: tuple
     return np.where(np.isnan(values)[..., None], np.array(missing, dtype=np.uint8), colors)
 
 
+def tint(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int] = (230, 159, 0), strength: float = 0.75) -> np.ndarray:
+    """A uint8 picture (H, W, 3) in which the pixels of mask (H, W) are coloured."""
+    mixed = np.round((1 - strength) * _rgb(image) + strength * np.array(color)).astype(np.uint8)
+    return np.where(mask[..., None], mixed, _rgb(image))
+
+
 def enlarge(image: np.ndarray, side: int) -> np.ndarray:
     """A picture (H, W, C) or (H, W) with every pixel repeated, to at least `side` pixels; unchanged if it is that large already."""
     factor = -(-side // max(image.shape[:2]))

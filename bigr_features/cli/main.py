@@ -8,7 +8,10 @@ import os
 import sys
 from typing import Annotated, Union
 
-COMMANDS = ("train-tokenizer", "encode", "train", "export", "extract", "plot")
+COMMANDS = (
+    "train-tokenizer", "encode", "train", "export", "extract", "plot",
+    "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
+)  # fmt: skip
 
 
 def main(args: list[str] | None = None) -> None:
@@ -49,7 +52,9 @@ def _commands() -> dict:
     from ..train.export import ExportConfig, export
     from ..train.generator import TrainConfig, train
     from ..train.tokenizer import TrainTokenizerConfig, train_tokenizer
+    from .edit import EditConfig, EnrichConfig, InpaintConfig, OutpaintConfig, edit, enrich, inpaint, outpaint
     from .extract import ExtractConfig, extract
+    from .generate import GenerateConfig, InterpolateConfig, generate, interpolate
     from .plot import PlotConfig, plot
 
     return {
@@ -59,6 +64,12 @@ def _commands() -> dict:
         "export": (ExportConfig, export),
         "extract": (ExtractConfig, extract),
         "plot": (PlotConfig, plot),
+        "generate": (GenerateConfig, generate),
+        "interpolate": (InterpolateConfig, interpolate),
+        "inpaint": (InpaintConfig, inpaint),
+        "outpaint": (OutpaintConfig, outpaint),
+        "edit": (EditConfig, edit),
+        "enrich": (EnrichConfig, enrich),
     }
 
 

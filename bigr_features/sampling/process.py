@@ -26,9 +26,10 @@ class Frame:
     step : 0-based reveal step.
     revealed, hidden : number of tokens revealed in this step, and still hidden after it.
     mean_entropy : mean over the tokens the transcoder saw, in bits of entropy a bit of code.
-    cells : uint8 pictures (H, W, 3) by row name: "tokens" (gray hidden, orange revealed in this step, blue known before), "entropy" (of the
-        tokens the transcoder saw, dark 0, bright 0.6 bits or more), "revealed" (decoded image, hidden tokens covered), "guess" (decoded image with the most likely
-        bits in hidden tokens; None where some hidden token has no probabilities, which is so for orders known beforehand).
+    cells : uint8 pictures (H, W, 3) by row name.
+        "tokens": gray hidden, orange revealed in this step, blue known before. "entropy": of the tokens the transcoder saw, dark 0, bright
+        0.6 bits or more. "revealed": decoded image, hidden tokens covered. "guess": decoded image with the most likely bits in hidden
+        tokens; None where some hidden token has no probabilities, which is so for orders known beforehand.
     """
 
     step: int
@@ -130,9 +131,7 @@ def before_after(
     given, result = pictures.to_uint8(before), pictures.to_uint8(after)
     columns = [given, result]
     if masks is not None:
-        covered = given.repeat(3, axis=3) if given.shape[3] == 1 else given.copy()
-        tint = np.array(NEW, dtype=np.float64)
-        covered = np.where(masks.cpu().numpy()[..., None], np.round(0.25 * covered + 0.75 * tint), covered).astype(np.uint8)
+        covered = [pictures.tint(one, mask) for one, mask in zip(given, masks.cpu().numpy(), strict=True)]
         columns = [given, covered, result]
     names = captions if masks is not None else (captions[0], captions[2])
     return pictures.sheet(list(zip(*columns, strict=True)), columns=names, side=side)

@@ -1,0 +1,172 @@
+"""What all commands that draw pictures share: their common options, the model, progress, and how results are written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import pictures
+from ..sampling.noise import check_seed
+from ..sampling.settings import SamplingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingConfig(SamplingSettings):
+    """Options of every command that draws.
+
+    Parameters
+    ----------
+    model : str
+        A bigr model of timm.
+    weights : Path, optional
+        Weights instead of the model's own: what `bigr train` or `bigr export` wrote.
+    out : str
+        PNG to write.
+    results : Path, optional
+        Folder for each image on its own, as PNG with its settings and seed inside.
+    strip : Path, optional
+        PNG that shows how the first image came about: tokens, entropy, and the image step by step.
+    gif : Path, optional
+        The same as an animation.
+    seed : int
+        Image i has seed + i, and depends on nothing else in its batch.
+    batch_size : int
+        Images in memory at a time.
+    device : str
+        auto (an accelerator if there is one) or a torch device such as cpu.
+    threads : int
+        CPU threads, 0 for the default.
+    """
+
+    model: str = "bigr_nano.fashion_mnist"
+    weights: Path | None = None
+    out: str = "out.png"
+    results: Path | None = None
+    strip: Path | None = None
+    gif: Path | None = None
+    seed: int = 0
+    batch_size: int = 16
+    device: str = "auto"
+    threads: int = 0
+
+
+_BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
+
+
+class Session:
+    """One run of a command: the model, its settings, and the steps that were seen of the first image."""
+
+    def __init__(self, config: DrawingConfig, command: str, model):
+        self.config, self.command, self.model = config, command, model
+        self.null_class = model.generator.null_class
+        self.settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(SamplingSettings)}
+        self.steps: list = []
+        self.seeds: list[int] = []
+
+    def draw(self, count: int, function: Callable[[slice, dict], Tensor], *, seeds: Sequence[int] | None = None, passes: int = 1) -> Tensor:
+        """Images of `function(part, settings)` for parts of `count` images, under a progress bar.
+
+        Parameters
+        ----------
+        function : callable
+            Takes a slice of the images and the settings for `sample_codes`, seeds and on_step among them; gives images.
+        passes : int
+            How often `function` goes through all reveal steps.
+        """
+        from tqdm import tqdm
+
+        self.seeds = [check_seed(self.config.seed + i) for i in range(count)] if seeds is None else [check_seed(seed) for seed in seeds]
+        parts = [slice(start, min(start + self.config.batch_size, count)) for start in range(0, count, self.config.batch_size)]
+        steps = self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
+        images, seen = [], []
+        with tqdm(total=len(parts) * passes * steps, desc=self.command, bar_format=_BAR) as bar:
+
+            def on_step(step) -> None:
+                rounds = sum(later <= earlier for earlier, later in pairwise(seen))
+                seen.append(step.step)
+                bar.update(max(0, (len(images) * passes + rounds) * steps + step.step + 1 - bar.n))
+                if not images and (self.config.strip or self.config.gif):
+                    self.steps.append(step)
+
+            for part in parts:
+                images.append(function(part, {**self.settings, "seeds": self.seeds[part], "on_step": on_step}).cpu())
+                seen.clear()
+                bar.update(len(images) * passes * steps - bar.n)
+        return torch.cat(images)
+
+    def save(self, picture, images: Tensor, names: Sequence[str] | None = None, **facts) -> None:
+        """Write the picture, and what else the options ask for, and say so."""
+        from ..sampling.process import frames_of, reveal_animation, reveal_strip
+
+        config = self.config
+        record = {**self.record(), **facts}
+        pictures.save_png(config.out, picture, {**record, "seeds": self.seeds})
+        written = [config.out]
+        if config.results is not None:
+            names = names if names is not None else [f"{i:04d}" for i in range(len(images))]
+            for i, (name, image) in enumerate(zip(names, pictures.to_pil(images), strict=True)):
+                own = {key: value[i] if isinstance(value, list) and len(value) == len(images) else value for key, value in facts.items()}
+                pictures.save_png(config.results / f"{name}.png", image, {**self.record(), **own, "seed": self.seeds[i]})
+            written.append(f"{len(images)} images in {config.results}")
+        if config.strip or config.gif:
+            frames = frames_of(self.model, self.steps)
+            if config.strip:
+                pictures.save_png(config.strip, reveal_strip(frames), {**record, "seed": self.seeds[0]})
+                written.append(str(config.strip))
+            if config.gif:
+                pictures.save_gif(config.gif, reveal_animation(frames))
+                written.append(str(config.gif))
+        print("wrote " + ", ".join(written))
+
+    def record(self) -> dict:
+        """What a picture needs to be made again."""
+        from importlib.metadata import version
+
+        from ..checkpoints import fingerprint
+
+        if not hasattr(self, "_identity"):
+            self._identity = {"version": version("bigr-features"), "weights_sha256": fingerprint(self.model)}
+        return {"command": self.command, "model": self.config.model, **self._identity, **self.settings}
+
+
+def session(config: DrawingConfig, command: str) -> Session:
+    """Check where results go, then load the model."""
+    import timm
+
+    import bigr_features  # noqa: F401  (registers the models)
+
+    from .extract import device_of
+
+    for name, suffix in (("out", ".png"), ("strip", ".png"), ("gif", ".gif")):
+        path = getattr(config, name)
+        if path is not None and Path(path).suffix.lower() != suffix:
+            raise ValueError(f"--{name} {path} does not end in {suffix}.")
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size {config.batch_size} was given; give 1 or more.")
+    check_seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    arch = config.model.split(".")[0]
+    known = timm.list_models(module="bigr")
+    if arch not in known:
+        raise ValueError(f"--model {config.model} is no generator; choose one of {', '.join(known)}.")
+    if config.weights is None and not timm.is_model_pretrained(config.model):
+        raise ValueError(f"{config.model} has no weights of its own; name a model that has, or give --weights.")
+    overlay = {"file": str(config.weights)} if config.weights is not None else None
+    model = timm.create_model(config.model, pretrained=True, pretrained_cfg_overlay=overlay)
+    return Session(config, command, model.to(device_of(config.device)).eval())
+
+
+def no_null(labels: Sequence[int], run: Session, what: str) -> None:
+    """Labels must be classes; the null class is named for what it is."""
+    for label in labels:
+        if label == run.null_class:
+            raise ValueError(f"label {label} is the null class, which stands for no class; {what} needs one of 0..{run.null_class - 1}.")
+        if not 0 <= label < run.null_class:
+            raise ValueError(f"label {label} is out of range; {run.config.model} has the classes 0..{run.null_class - 1}.")

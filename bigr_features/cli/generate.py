@@ -1,0 +1,107 @@
+"""`bigr generate` and `bigr interpolate`: new pictures from classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .. import pictures
+from .drawing import DrawingConfig, Session, no_null, session
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(DrawingConfig):
+    """Draw new images; with no option, a grid of all classes of bigr_nano.fashion_mnist.
+
+    Parameters
+    ----------
+    out : str
+        PNG with the grid: a column a class. Settings and seeds are inside (PNG text "bigr_features").
+    labels : tuple of int
+        Classes to draw; all classes of the model by default, if it has at most 20.
+    num_per_label : int
+        Images of each class. Image i of all has seed + i, and is the same whatever else is drawn.
+    unconditional : int
+        Draw so many images without a class instead.
+    """
+
+    out: str = "generated.png"
+    labels: tuple[int, ...] = ()
+    num_per_label: int = 2
+    unconditional: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolateConfig(DrawingConfig):
+    """Draw images between classes, from weighted sums of class embeddings and the same noise.
+
+    Parameters
+    ----------
+    out : str
+        PNG with one row of images for each seed. Settings are inside.
+    labels : tuple of int
+        Two or more classes, gone through in this order; by default the first two of the model.
+    num_images : int
+        Images on the way, the ends included.
+    mixture : tuple of float
+        One weight a class: draw this one mixture instead of the way. Weights that do not sum to 1 are divided by their sum.
+    num_rows : int
+        Rows, each from another seed: seed, seed + 1, ...
+    """
+
+    out: str = "interpolated.png"
+    labels: tuple[int, ...] = (0, 1)
+    num_images: int = 8
+    mixture: tuple[float, ...] = ()
+    num_rows: int = 2
+
+
+def generate(config: GenerateConfig) -> None:
+    """Run `bigr generate`."""
+    run = session(config, "generate")
+    if config.num_per_label < 1:
+        raise ValueError(f"--num-per-label {config.num_per_label} was given; give 1 or more.")
+    if config.unconditional < 0:
+        raise ValueError(f"--unconditional {config.unconditional} was given; give the number of images, 1 or more.")
+    if config.unconditional and config.labels:
+        raise ValueError("--unconditional and --labels were both given; give one of them.")
+    classes = [run.null_class] if config.unconditional else _classes(config, run)
+    rows = config.unconditional or config.num_per_label
+    labels = torch.tensor(classes).repeat(rows)
+    images = run.draw(len(labels), lambda part, calls: run.model.generate(labels[part], **calls))
+    cells = pictures.to_uint8(images)
+    wide = len(classes) if not config.unconditional else min(8, rows)
+    columns = [f"class {label}" for label in classes] if not config.unconditional else None
+    grid = pictures.sheet([cells[start : start + wide] for start in range(0, len(cells), wide)], columns=columns)
+    run.save(grid, images, labels=labels.tolist())
+
+
+def interpolate(config: InterpolateConfig) -> None:
+    """Run `bigr interpolate`."""
+    from ..sampling import editing
+
+    run = session(config, "interpolate")
+    no_null(config.labels, run, "interpolation")
+    if config.num_rows < 1:
+        raise ValueError(f"--num-rows {config.num_rows} was given; give 1 or more.")
+    mixed = len(config.labels)
+    weights = (
+        editing.normalized_weights([config.mixture], mixed) if config.mixture else editing.path_weights(mixed, config.num_images)
+    )  # (n, J)
+    rows = weights.repeat(config.num_rows, 1)
+    seeds = [config.seed + row for row in range(config.num_rows) for _ in weights]
+    images = run.draw(len(rows), lambda part, calls: editing.interpolate(run.model, config.labels, rows[part], **calls), seeds=seeds)
+    cells = pictures.to_uint8(images)
+    columns = ["\n".join(f"{weight:.0%} of {label}" for label, weight in zip(config.labels, row, strict=True) if weight) for row in weights]
+    lines = [cells[start : start + len(weights)] for start in range(0, len(cells), len(weights))]
+    run.save(pictures.sheet(lines, columns=columns), images, weights=rows.tolist())
+
+
+def _classes(config: GenerateConfig, run: Session) -> list[int]:
+    if config.labels:
+        no_null(config.labels, run, "generation without --unconditional")
+        return list(config.labels)
+    if run.null_class > 20:
+        raise ValueError(f"{config.model} has {run.null_class} classes, too many for one grid; name some, such as --labels 1 2 3.")
+    return list(range(run.null_class))
