@@ -1,0 +1,227 @@
+"""faiss indexes of vectors by cosine and of packed bits by Hamming distance, built, grown, and read back from files with care.
+
+n rows, D features, Q queries, k hits
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .exact import normalized
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 64 << 20
+FLAT_LIMIT = 100_000  # rows up to which "auto" searches all vectors
+FLAT_BITS_LIMIT = 2_000_000
+LIMITS = ("loop_limit", "vector_byte_limit", "lattice_r2_limit")
+
+
+def chosen_factory(index: str, metric: str, count: int) -> str:
+    """The faiss factory string that "auto" and "flat" stand for, by size; any other string is returned as it is.
+
+    Parameters
+    ----------
+    index : "auto", "flat", or a factory string
+        Such as "HNSW32", "IVF1024,SQfp16" or "IVF1024,PQ18" by cosine, "BHNSW16" or "BIVF256" on bits.
+    metric : "cosine" or "hamming"
+    count : int
+        n.
+    """
+    prefix = "" if metric == "cosine" else "B"
+    if index == "flat" or (index == "auto" and count <= (FLAT_LIMIT if metric == "cosine" else FLAT_BITS_LIMIT)):
+        return f"{prefix}Flat"
+    if index == "auto":
+        lists = 2 ** round(np.log2(4 * count**0.5))
+        return f"IVF{lists},SQfp16" if metric == "cosine" else f"BIVF{lists}"
+    return index
+
+
+class VectorIndex:
+    """Rows by cosine: a faiss index of inner products of rows of length 1.
+
+    Parameters
+    ----------
+    dim : int
+        D.
+    factory : str
+        A faiss factory string.
+    effort : int, optional
+        Lists searched (IVF, by default a 32nd of them and at least 8) or candidates kept (HNSW, by default 128): more finds more, slower.
+
+    Raises
+    ------
+    ValueError
+        If faiss cannot make such an index.
+    """
+
+    metric = "cosine"
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, dim: int, factory: str, effort: int | None = None):
+        self.dim, self.factory, self.effort = dim, factory, effort
+        self._index = self._new()
+        self.is_flat = type(self._index).__name__ in ("IndexFlat", "IndexFlatIP", "IndexBinaryFlat")
+        self._set_effort()
+
+    def __len__(self) -> int:
+        return self._index.ntotal
+
+    def _new(self):
+        import faiss
+
+        try:
+            return faiss.index_factory(self.dim, self.factory, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            raise ValueError(
+                f"faiss makes no index {self.factory!r} of {self.dim} features by inner product ({_reason(error)}); "
+                "try Flat, HNSW32, 'IVF256,Flat' or 'IVF256,PQ16'."
+            ) from error
+
+    def _prepared(self, rows) -> np.ndarray:
+        return normalized(rows)
+
+    def _set_effort(self) -> None:
+        for part in _parts(self._index):
+            if hasattr(part, "nprobe") and hasattr(part, "nlist"):
+                part.nprobe = min(part.nlist, self.effort or max(8, part.nlist // 32))
+            elif hasattr(part, "hnsw"):
+                part.hnsw.efSearch = self.effort or 128
+
+    def build(self, rows, seed: int = 0) -> None:
+        """Train on a sample, if this kind learns anything, and add all rows (n, D), some at a time.
+
+        Raises
+        ------
+        ValueError
+            If there are too few rows to learn from.
+        """
+        if self.is_flat:
+            self._fill(rows)
+            return
+        if not self._index.is_trained:
+            lists = max([part.nlist for part in _parts(self._index) if hasattr(part, "nlist")], default=0)
+            if len(rows) < lists:
+                raise ValueError(f"index {self.factory!r} has {lists} lists, more than the {len(rows)} rows; take fewer lists, or flat.")
+            if len(rows) < 39 * lists:
+                log.warning("index %s learns %d lists from %d rows; %d or more are better", self.factory, lists, len(rows), 39 * lists)
+            most = max(65536, 64 * lists)
+            picked = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
+            try:
+                self._index.train(self._prepared(rows[picked] if len(picked) < len(rows) else rows[:]))
+            except RuntimeError as error:
+                raise ValueError(f"index {self.factory!r} cannot learn from {len(rows)} rows ({_reason(error)}); take flat.") from error
+        step = max(1, CHUNK_BYTES // (self.dtype.itemsize * rows.shape[1]))
+        for start in range(0, len(rows), step):
+            self.add(rows[start : start + step])
+
+    def _fill(self, rows) -> None:
+        """As add, but into memory of exactly the size needed, where faiss would double what it has."""
+        import faiss
+
+        stored = self._index.codes if hasattr(self._index, "codes") else self._index.xb
+        width = rows.shape[1] * self.dtype.itemsize
+        stored.resize(len(rows) * width)
+        if len(rows):
+            memory = faiss.rev_swig_ptr(stored.data(), len(rows) * width).view(self.dtype).reshape(len(rows), -1)
+            step = max(1, CHUNK_BYTES // width)
+            for start in range(0, len(rows), step):
+                memory[start : start + step] = self._prepared(rows[start : start + step])
+        self._index.ntotal = len(rows)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Append rows (m, D)."""
+        if len(rows):
+            self._index.add(self._prepared(rows))
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (Q, k), best first, and row numbers (Q, k), which are -1 where nothing more was found."""
+        return self._index.search(self._prepared(queries), k)
+
+    def write(self, path: Path) -> None:
+        """Write the index to a file."""
+        import faiss
+
+        write = faiss.write_index if self.metric == "cosine" else faiss.write_index_binary
+        write(self._index, str(path))
+
+    def read(self, path: Path, count: int) -> None:
+        """Take the content of a file in place of one's own; see `reading_limits`. The caller has verified the file's checksum.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or holds an index of another kind, width or number of rows.
+        """
+        import faiss
+
+        read = faiss.read_index if self.metric == "cosine" else faiss.read_index_binary
+        try:
+            with reading_limits(path.stat().st_size):
+                found = read(str(path))
+        except (RuntimeError, MemoryError, OSError) as error:
+            raise ValueError(f"{path} is damaged ({_reason(error)})") from error
+        if (type(found), found.d, found.ntotal) != (type(self._index), self._index.d, count):
+            raise ValueError(
+                f"{path} holds a {type(found).__name__} of {found.ntotal} rows of width {found.d}, "
+                f"not a {type(self._index).__name__} of {count} rows of width {self._index.d}"
+            )
+        self._index = found
+        self._set_effort()
+
+
+class BitIndex(VectorIndex):
+    """Packed bits (n, bytes) by Hamming distance; as `VectorIndex`, with distances in bits as scores, smallest first."""
+
+    metric = "hamming"
+    dtype = np.dtype(np.uint8)
+
+    def _new(self):
+        import faiss
+
+        try:
+            return faiss.index_binary_factory(8 * self.dim, self.factory)
+        except RuntimeError as error:
+            raise ValueError(
+                f"faiss makes no binary index {self.factory!r} of {8 * self.dim} bits ({_reason(error)}); try BFlat, BHNSW16 or BIVF256."
+            ) from error
+
+    def _prepared(self, rows) -> np.ndarray:
+        return np.ascontiguousarray(rows, dtype=np.uint8)
+
+
+@contextlib.contextmanager
+def reading_limits(size: int) -> Iterator[None]:
+    """Let faiss refuse, while a file of `size` bytes is read, any array or loop longer than the file could hold."""
+    import faiss
+
+    before = {name: getattr(faiss, f"get_deserialization_{name}")() for name in LIMITS if hasattr(faiss, f"get_deserialization_{name}")}
+    limits = {"loop_limit": size, "vector_byte_limit": size, "lattice_r2_limit": 1 << 20}
+    try:
+        for name in before:
+            getattr(faiss, f"set_deserialization_{name}")(limits[name])
+        yield
+    finally:
+        for name, value in before.items():
+            getattr(faiss, f"set_deserialization_{name}")(value)
+
+
+def _parts(index) -> Iterator:
+    """An index and those inside it."""
+    import faiss
+
+    yield index
+    inner = getattr(index, "index", None) or getattr(index, "base_index", None)
+    if inner is not None:
+        yield from _parts(faiss.downcast_index(inner))
+
+
+def _reason(error: Exception) -> str:
+    """The end of a faiss message, which begins with a C++ signature and a line number."""
+    return re.sub(r"\s+", " ", re.sub(r"^.*\.(?:cpp|h):\d+: ", "", str(error), flags=re.DOTALL))[:160]
