@@ -91,6 +91,7 @@ def plot(config: PlotConfig) -> None:
     class_names = common_classes(stores)
     drawn = {count: draw_items(count, config) for count in set(map(len, stores))}  # the same items of stores of one length
     rows = [drawn[len(store)] for store in stores]
+    images = image_loader(stores[0], rows[0], config.images) if config.html is not None and config.thumbnails else None
     features = {title: feature_rows(stores[i], name, rows[i]) for title, i, name in panels}
     labels = {title: None if stores[i].labels is None else stores[i].labels[rows[i]] for title, i, _ in panels}
     known = class_names or ()
@@ -126,7 +127,7 @@ def plot(config: PlotConfig) -> None:
             embeddings[title].points,
             labels[title],
             styles=styles,
-            images=image_loader(store, chosen, config.images) if config.thumbnails else None,
+            images=images,
             item_names=[str(source) for source in store.sources[chosen]],
             title=config.title or f"{store.manifest.get('model')}, {title}",
             caption=f"{len(chosen):,} items, {embeddings[title].describe()}; {scores[title].describe()}.",
