@@ -171,10 +171,15 @@ def principal_components(x: np.ndarray, count: int, seed: int | None) -> tuple[n
     return model.fit_transform(x).astype(np.float32), model.explained_variance_ratio_
 
 
+def threads_for(n: int) -> int:
+    """Threads of t-SNE, -1 for all: below some thousand items they cost more than they give."""
+    return 1 if n < 2000 else -1
+
+
 def _sklearn_tsne(x: np.ndarray, perplexity: float, seed: int | None) -> np.ndarray:
     from sklearn.manifold import TSNE
 
-    return TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=-1).fit_transform(x)
+    return TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=threads_for(len(x))).fit_transform(x)
 
 
 def _opentsne(x: np.ndarray, perplexity: float, seed: int | None) -> np.ndarray:
@@ -182,7 +187,7 @@ def _opentsne(x: np.ndarray, perplexity: float, seed: int | None) -> np.ndarray:
         from openTSNE import TSNE
     except ImportError as error:
         raise ImportError("backend='opentsne' needs openTSNE: pip install bigr-features[plots]") from error
-    return np.asarray(TSNE(2, perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=-1).fit(x))
+    return np.asarray(TSNE(2, perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=threads_for(len(x))).fit(x))
 
 
 def _umap(x: np.ndarray, n_neighbors: int, metric: str, seed: int | None) -> np.ndarray:
