@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-import torch.nn.functional as F
+from classifier import EPOCHS, predicted, train_classifier
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
@@ -163,35 +163,11 @@ def majority(near: np.ndarray) -> np.ndarray:
 
 def train_judge(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: np.ndarray, args: argparse.Namespace):
     """A small CNN trained on real images, and its accuracy on real test images."""
-    torch.manual_seed(args.seed)
-    channels = images.shape[1]
-    judge = nn.Sequential(
-        *(nn.Conv2d(channels, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.AdaptiveAvgPool2d(2)),
-        *(nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10)),
-    )
-    epochs, batch = 4, 128
-    steps = epochs * (len(images) // batch)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(images)).split(batch)[: len(images) // batch]:
-            loss = F.cross_entropy(judge(images[rows]), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    judge.eval()
-    correct = judged(judge, test_images) == test_labels
-    accuracy = {"network": "CNN of 3 convolutions", "epochs": epochs, "test_accuracy": float(correct.mean())}
+    judge = train_classifier(images, labels, seed=args.seed)
+    correct = predicted(judge, test_images) == test_labels
+    accuracy = {"network": "CNN of 3 convolutions", "epochs": EPOCHS, "test_accuracy": float(correct.mean())}
     log.info("judge: %.2f %% of real test images", 100 * correct.mean())
     return judge, {**accuracy, "test_interval": bootstrap_interval(correct)}
-
-
-@torch.no_grad()
-def judged(judge: nn.Module, images: Tensor) -> np.ndarray:
-    return torch.cat([judge(batch).argmax(1) for batch in images.split(500)]).numpy()
 
 
 def generation_quality(model: nn.Module, judge: nn.Module, args: argparse.Namespace) -> dict:
@@ -203,7 +179,7 @@ def generation_quality(model: nn.Module, judge: nn.Module, args: argparse.Namesp
     labels = torch.arange(args.generated) % model.generator.config.num_classes
     random = torch.Generator().manual_seed(args.seed)
     images = torch.cat([model.generate(part, generator=random, **settings) for part in labels.split(250)])
-    correct = judged(judge, images) == labels.numpy()
+    correct = predicted(judge, images) == labels.numpy()
     by_class = {int(label): float(correct[labels.numpy() == label].mean()) for label in labels.unique()}
     share = {"recognised": float(correct.mean()), "interval": bootstrap_interval(correct), "by_class": by_class}
     return {"images": args.generated, **settings, **share}

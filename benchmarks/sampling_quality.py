@@ -1,0 +1,236 @@
+"""What each choice in sampling does to the images: Frechet distance of CNN features to real test images, and the class a CNN sees.
+
+- The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale).
+- Sweeps over reveal steps and denoise steps (its Figure 3), and over guidance scales.
+- The official against the exact reverse step.
+- Inpainting a central hole of half the side: how often the CNN still sees the class it saw in the original, against a hole filled with the
+  mean of the training images.
+
+Generated and real features come from the same small CNN, so distances can be compared within one result only. All settings draw the same
+classes from the same seed.
+
+    python benchmarks/sampling_quality.py                                      # the sample that ships, minutes on two cores
+    python benchmarks/sampling_quality.py --data path/to/fashion_mnist --images 2000 --epochs 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from classifier import pooled_features, predicted, train_classifier
+from torch import Tensor, nn
+
+import bigr_features  # noqa: F401  (registers the models)
+from bigr_features.checkpoints import fingerprint
+from bigr_features.data import open_images
+from bigr_features.evaluate.generation import frechet_feature_distance, frechet_interval
+from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, write_json
+from bigr_features.sampling import inpaint
+from bigr_features.sampling.regions import center_mask
+
+log = logging.getLogger("sampling_quality")
+BASE = {"order": "entropy", "num_reveal_steps": 12, "num_denoise_steps": 16, "guidance_scale": 2.5, "posterior": "official"}
+SWEEPS = {
+    "order": ("order", ["entropy", "random", "raster", "halton"]),
+    "reveal": ("num_reveal_steps", [4, 8, 12, 24]),
+    "denoise": ("num_denoise_steps", [4, 8, 16, 48]),
+    "posterior": ("posterior", ["official", "exact"]),
+    "guidance": ("guidance_scale", [1.0, 1.5, 2.5, 4.0]),
+}
+PARTS = (*SWEEPS, "inpainting")
+
+
+def main() -> None:
+    args = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    started = time.perf_counter()
+    overlay = {"file": str(args.weights)} if args.weights else None
+    model = timm.create_model(args.model, pretrained=True, pretrained_cfg_overlay=overlay).eval()
+    (train, train_labels), (test, test_labels) = (read_split(args.data, split, model.img_size) for split in ("train", "test"))
+    judge = train_classifier(train, torch.from_numpy(train_labels), seed=args.seed, epochs=args.epochs)
+    seen = predicted(judge, test)
+    reference = pooled_features(judge, test)
+    result = {
+        "benchmark": "sampling_quality",
+        "model": args.model,
+        "weights_sha256": fingerprint(model),
+        "dataset": {
+            "name": "Fashion-MNIST" + (" sample" if args.data.startswith("sample:") else ""),
+            "train": len(train),
+            "test": len(test),
+            "sha256": array_hash(train.numpy(), train_labels, test.numpy(), test_labels),
+        },
+        "protocol": {
+            "features": "128 channels of the CNN's last convolution, averaged over the image; reference: all test images",
+            "interval": "95 %: bootstrap over generated images, the reference held fixed; for shares, bootstrap over images",
+            "images": args.images,
+            "classes": "in turn",
+            "base": BASE,
+            "seed": args.seed,
+        },
+        "judge": {"epochs": args.epochs, "test_accuracy": float((seen == test_labels).mean())},
+        "real_train_images": measured(pooled_features(judge, spread(train, train_labels, args.images)), reference),
+    }
+    log.info("CNN %.2f %%, real training images at %s", 100 * result["judge"]["test_accuracy"], result["real_train_images"])
+    done: dict[tuple, dict] = {}
+    for part in (part for part in args.parts if part in SWEEPS):
+        name, values = SWEEPS[part]
+        result[part] = []
+        for value in values:
+            settings = BASE | {name: value}
+            key = tuple(settings.items())
+            if key not in done:
+                done[key] = quality(model, judge, reference, settings, args)
+            result[part].append({name: value, **done[key]})
+            log.info("%s %s: %s", name, value, done[key])
+    if "inpainting" in args.parts:
+        rows = evenly(test_labels, args.images)
+        result["inpainting"] = inpainting_quality(model, judge, train, test[rows], torch.from_numpy(test_labels[rows]), args)
+    result["environment"] = environment()
+    result["environment"]["seconds"] = round(time.perf_counter() - started)
+    write_json(args.out / "sampling_quality.json", result)
+    print_table(result)
+    if any(part in result for part in SWEEPS):
+        plot(result, args.out / "sampling_quality.png")
+    print(f"wrote {args.out / 'sampling_quality.json'}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="sample:fashion_mnist", help="Fashion-MNIST: sample:fashion_mnist, its Hub id, or a folder")
+    parser.add_argument("--model", default="bigr_nano.fashion_mnist")
+    parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
+    parser.add_argument("--images", type=int, default=300, help="images for each setting, and to inpaint (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=20, help="of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[p for p in PARTS if p != "guidance"], help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/sampling_quality"), help="folder for JSON and picture (default: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def read_split(data: str, split: str, size: int) -> tuple[Tensor, np.ndarray]:
+    images = open_images(data, split, size=size)
+    pixels = images.read(np.arange(len(images)))[0]
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, images.labels
+
+
+def evenly(labels: np.ndarray, count: int) -> np.ndarray:
+    """Positions of about `count` items, the classes in equal shares, the first of each."""
+    each = -(-count // len(np.unique(labels)))
+    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:each] for label in np.unique(labels)]))[:count]
+
+
+def spread(images: Tensor, labels: np.ndarray, count: int) -> Tensor:
+    return images[evenly(labels, count)]
+
+
+def measured(features: np.ndarray, reference: np.ndarray) -> dict:
+    return {"frechet": frechet_feature_distance(features, reference), "frechet_interval": frechet_interval(features, reference)}
+
+
+def quality(model: nn.Module, judge: nn.Module, reference: np.ndarray, settings: dict, args: argparse.Namespace) -> dict:
+    """Frechet distance and recognised share of images drawn with these settings, and the time they took."""
+    labels = torch.arange(args.images) % model.generator.config.num_classes
+    random = torch.Generator().manual_seed(args.seed)
+    started = time.perf_counter()
+    images = torch.cat([model.generate(part, generator=random, **settings) for part in labels.split(50)])
+    seconds = time.perf_counter() - started
+    correct = predicted(judge, images) == labels.numpy()
+    share = {"recognised": float(correct.mean()), "recognised_interval": bootstrap_interval(correct)}
+    return {**measured(pooled_features(judge, images), reference), **share, "seconds_per_image": round(seconds / args.images, 4)}
+
+
+def inpainting_quality(model: nn.Module, judge: nn.Module, train: Tensor, images: Tensor, labels: Tensor, args: argparse.Namespace) -> dict:
+    """How often the CNN's class of an image survives a central hole of half the side, filled in several ways."""
+    size = model.img_size
+    mask = center_mask(size)
+    before = predicted(judge, images)
+    settings = {name: BASE[name] for name in ("num_denoise_steps", "guidance_scale")}
+
+    def drawn(given: Tensor | None, conceal: bool) -> Tensor:
+        random = torch.Generator().manual_seed(args.seed)
+        parts = zip(images.split(50), labels.split(50), strict=True)
+        return torch.cat(
+            [inpaint(model, x, mask, None if given is None else y, conceal=conceal, generator=random, **settings).images for x, y in parts]
+        )
+
+    filled = {
+        "mean of training images": torch.where(mask, train.mean(0), images),
+        "inpainted, no class, hole hidden from the encoder": drawn(None, True),
+        "inpainted, no class": drawn(None, False),
+        "inpainted, true class given, hole hidden from the encoder": drawn(labels, True),
+    }
+    result = {"hole": f"{int(mask.any(1).sum())} x {int(mask.any(0).sum())} pixels in the middle", "images": len(images), "kept_class": {}}
+    for name, pictures in filled.items():
+        kept = predicted(judge, pictures) == before
+        result["kept_class"][name] = {"share": float(kept.mean()), "interval": bootstrap_interval(kept)}
+        log.info("%s: the CNN's class is kept in %.1f %%", name, 100 * kept.mean())
+    return result
+
+
+def print_table(result: dict) -> None:
+    real = result["real_train_images"]
+    print(
+        f"\n{result['model']}, {result['protocol']['images']} images a setting; CNN {result['judge']['test_accuracy']:.1%} on real test images"
+    )
+    print(f"{'':<36}{'Frechet':>9}{'95 % interval':>18}{'recognised':>12}{'s/image':>9}")
+    print(f"{'real training images':<36}{real['frechet']:9.3f}{_interval(real['frechet_interval']):>18}")
+    for part, (name, _) in SWEEPS.items():
+        for row in result.get(part, []):
+            label = f"{name} {row[name]}"
+            interval = _interval(row["frechet_interval"])
+            print(f"{label:<36}{row['frechet']:9.3f}{interval:>18}{row['recognised']:12.1%}{row['seconds_per_image']:9.3f}")
+    for name, row in result.get("inpainting", {}).get("kept_class", {}).items():
+        low, high = row["interval"]
+        print(f"class kept, {name:<58}{row['share']:7.1%}   {low:.1%} - {high:.1%}")
+
+
+def _interval(bounds) -> str:
+    return f"{bounds[0]:.3f} - {bounds[1]:.3f}"
+
+
+def plot(result: dict, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    titles = {
+        "order": "order of reveal",
+        "reveal": "reveal steps",
+        "denoise": "denoise steps",
+        "posterior": "reverse step",
+        "guidance": "guidance scale",
+    }
+    parts = [part for part in SWEEPS if part in result]
+    figure, panels = plt.subplots(1, len(parts), figsize=(3.3 * len(parts), 3.6), layout="constrained", sharey=True, squeeze=False)
+    for axes, part in zip(panels[0], parts, strict=True):
+        rows, name = result[part], SWEEPS[part][0]
+        heights = np.array([row["frechet"] for row in rows])
+        bounds = np.array([row["frechet_interval"] for row in rows])
+        errors = np.abs(bounds - heights[:, None]).T
+        if isinstance(rows[0][name], str):
+            axes.bar([row[name] for row in rows], heights, yerr=errors, color="#0072B2", capsize=4, width=0.6)
+        else:
+            axes.errorbar([row[name] for row in rows], heights, yerr=errors, fmt="o-", color="#0072B2", capsize=4)
+            axes.set_xticks([row[name] for row in rows])
+        axes.axhline(result["real_train_images"]["frechet"], color="#D55E00", linestyle="--", label="real training images")
+        axes.set_title(titles[part])
+        axes.grid(alpha=0.3, axis="y")
+    panels[0, 0].set_ylabel("Frechet distance of CNN features")
+    panels[0, 0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
