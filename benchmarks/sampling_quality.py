@@ -178,10 +178,8 @@ def inpainting_quality(model: nn.Module, judge: nn.Module, train: Tensor, images
 
 def print_table(result: dict) -> None:
     real = result["real_train_images"]
-    print(
     accuracy = result["judge"]["test_accuracy"]
     print(f"\n{result['model']}, {result['protocol']['images']} images a setting; the CNN is right on {accuracy:.1%} of real test images")
-    )
     print(f"{'':<36}{'Frechet':>9}{'95 % interval':>18}{'recognised':>12}{'s/image':>9}")
     print(f"{'real training images':<36}{real['frechet']:9.3f}{_interval(real['frechet_interval']):>18}")
     for part, (name, _) in SWEEPS.items():
