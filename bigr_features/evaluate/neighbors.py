@@ -1,0 +1,146 @@
+"""Nearest neighbours by cosine similarity: exact, and fast where the processor multiplies bfloat16 matrices.
+
+A bfloat16 product over the whole gallery gives each query a shortlist; the shortlist is ranked again by exact float32 similarities, and a
+bound on the rounding errors proves for each query that no item outside can be among its neighbours. Queries without that proof, and
+processors without the instructions, are searched by faiss in float32.
+
+q queries, n gallery items, D features, S shortlisted items
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .logistic import bfloat16_is_fast
+
+log = logging.getLogger(__name__)
+
+PRODUCT_BYTES = 2**26  # of the similarities computed at a time
+MARGIN = 96  # items of a shortlist beyond the neighbours asked for
+GROUP = 32  # items of which only the best is looked at first
+
+
+class CosineSearch:
+    """A gallery, ready to be searched.
+
+    Parameters
+    ----------
+    gallery : float array (n, D)
+        Scaled to unit length here; a zero vector has similarity 0 to everything.
+    fast : bool, optional
+        Whether to shortlist in bfloat16; default where the processor has instructions for it and the gallery is large enough to matter.
+
+    Attributes
+    ----------
+    num_unproven : int
+        Queries of the last search that needed the float32 search.
+    """
+
+    def __init__(self, gallery: np.ndarray, fast: bool | None = None):
+        self.gallery = unit_length(gallery)
+        self.fast = bfloat16_is_fast() and len(gallery) >= 4096 if fast is None else fast
+        self.num_unproven = 0
+        if self.fast:
+            # a query ranks items alike if one vector is taken from all of them, and shorter vectors have smaller rounding errors
+            self._centre = self.gallery.mean(0)  # (D,)
+            self._rough = torch.empty(self.gallery.shape, dtype=torch.bfloat16)
+            error = length = 0.0
+            for start in range(0, len(gallery), 4096):
+                centred = torch.from_numpy(self.gallery[start : start + 4096] - self._centre)
+                rough = centred.to(torch.bfloat16)
+                self._rough[start : start + 4096] = rough
+                error = max(error, float((centred - rough.float()).norm(dim=1).max()))
+                length = max(length, float(rough.float().norm(dim=1).max()))
+            self._error, self._length = error, length
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k most similar items of each query, best first; equal similarities by lower index.
+
+        Returns
+        -------
+        similarities float32 (q, k), indices int64 (q, k)
+
+        Raises
+        ------
+        ValueError
+            If k is not in 1..n.
+        """
+        n = len(self.gallery)
+        if not 1 <= k <= n:
+            raise ValueError(f"k={k} neighbours were asked for, but the gallery has {n} items; ask for 1 to {n}.")
+        queries, size = unit_length(queries), min(n, k + MARGIN)
+        similarities, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        proven = np.zeros(len(queries), bool)
+        step = max(16, PRODUCT_BYTES // (2 * n))
+        for start in range(0, len(queries), step) if self.fast else ():
+            place = slice(start, min(start + step, len(queries)))
+            shortlist, ceiling = self._rough_shortlist(queries[place], size)
+            similarities[place], indices[place] = self._rank(queries[place], shortlist, k)
+            proven[place] = (similarities[place, -1] > ceiling) | (size == n)
+            if not proven[place].mean() > 0.5:  # these features lie too close together for the shortlist to pay
+                break
+        rest = np.flatnonzero(~proven)
+        self.num_unproven = len(rest)
+        for start in range(0, len(rest), step):
+            rows = rest[start : start + step]
+            similarities[rows], indices[rows] = self._rank(queries[rows], self._exact_shortlist(queries[rows], size), k)
+        return similarities, indices
+
+    def _rough_shortlist(self, queries: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items (q, S), and a similarity (q,) that no item outside of them exceeds."""
+        exact = torch.from_numpy(queries)
+        rough = exact.to(torch.bfloat16)
+        products = rough @ self._rough.T  # (q, n)
+        values, shortlist = _largest(products, size)
+        cutoff = values[:, -1].float()
+        # |q c - q~ c~| <= |q - q~| |c~| + |q| |c - c~|, then the sum's own rounding and that of its result to bfloat16
+        error = (exact - rough.float()).norm(dim=1) * self._length + self._error + 1e-7 * queries.shape[1] * self._length
+        ceiling = cutoff + cutoff.abs() * 2**-8 + error + exact @ torch.from_numpy(self._centre) + 1e-6
+        return shortlist.numpy(), ceiling.numpy()
+
+    def _exact_shortlist(self, queries: np.ndarray, size: int) -> np.ndarray:
+        import faiss
+
+        return faiss.knn(queries, self.gallery, size, metric=faiss.METRIC_INNER_PRODUCT)[1]
+
+    def _rank(self, queries: np.ndarray, shortlist: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best k of the shortlist (q, S) by similarities that are computed alike for equal vectors, so that ties are ties."""
+        import faiss
+
+        queries = np.ascontiguousarray(queries)
+        shortlist = np.ascontiguousarray(np.sort(shortlist, axis=1), dtype=np.int64)
+        similarities = np.empty(shortlist.shape, np.float32)
+        pointers = (faiss.swig_ptr(array) for array in (similarities, queries, self.gallery, shortlist))
+        faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *shortlist.shape)
+        order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(similarities, order, 1), np.take_along_axis(shortlist, order, 1)
+
+
+def _largest(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The `size` largest of each row, best first: those of the `size` groups with the largest maxima, which hold them all."""
+    width = values.shape[1] // GROUP
+    if width < 2 * size:
+        return values.topk(size, dim=1)
+    grouped = values[:, : width * GROUP].unflatten(1, (GROUP, width))  # item = row of the group * width + group
+    groups = grouped.amax(1).topk(size, dim=1, sorted=False).indices  # (q, S)
+    candidates = grouped.gather(2, groups[:, None].expand(-1, GROUP, -1)).flatten(1)  # (q, GROUP * S)
+    items = (torch.arange(GROUP)[:, None] * width + groups[:, None]).flatten(1)
+    rest = values[:, width * GROUP :]
+    if rest.shape[1]:
+        candidates = torch.cat([candidates, rest], 1)
+        items = torch.cat([items, torch.arange(width * GROUP, values.shape[1]).expand(len(values), -1)], 1)
+    best, order = candidates.topk(size, dim=1)
+    return best, items.gather(1, order)
+
+
+def unit_length(features: np.ndarray) -> np.ndarray:
+    """float32 rows of length 1; zero rows stay zero."""
+    features = np.asarray(features)
+    largest = np.abs(features).max(axis=1, keepdims=True)
+    scaled = features / np.where(largest > 0, largest, 1)  # squares of very large or small features would leave the range of floats
+    lengths = np.sqrt(np.square(scaled).sum(1, keepdims=True))
+    return np.ascontiguousarray(scaled / np.where(lengths > 0, lengths, 1), dtype=np.float32)
