@@ -85,9 +85,7 @@ def extract(config: ExtractConfig) -> None:
     if store is None:
         print(f"rank {rank} of {world_size} is done; the rank that ends last finishes {config.out}")
         return
-    print(
-        f"{config.out}: {len(store)} items of {config.source} ({config.split}), {len(store.names)} features, {len(store.skipped)} skipped"
-    )
+    print(f"{config.out}: {len(store)} items, {len(store.names)} features, {len(store.skipped)} images skipped")
 
 
 def build(config: ExtractConfig):
