@@ -10,7 +10,7 @@ from typing import Annotated, Union
 
 COMMANDS = (
     "train-tokenizer", "encode", "train", "export", "extract", "plot",
-    "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
+    "index", "search", "add", "remove", "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
 )  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def main(args: list[str] | None = None) -> None:
         )
         settings = tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it lists the libraries that it tries to load
         run = next(run for kind, run in commands.values() if type(settings) is kind)
         run(settings)
     except BrokenPipeError:
@@ -54,8 +55,10 @@ def _commands() -> dict:
     from ..train.tokenizer import TrainTokenizerConfig, train_tokenizer
     from .edit import EditConfig, EnrichConfig, InpaintConfig, OutpaintConfig, edit, enrich, inpaint, outpaint
     from .extract import ExtractConfig, extract
+    from .gallery import AddConfig, IndexConfig, RemoveConfig, add, index, remove
     from .generate import GenerateConfig, InterpolateConfig, generate, interpolate
     from .plot import PlotConfig, plot
+    from .search import SearchConfig, search
 
     return {
         "train-tokenizer": (TrainTokenizerConfig, train_tokenizer),
@@ -64,6 +67,10 @@ def _commands() -> dict:
         "export": (ExportConfig, export),
         "extract": (ExtractConfig, extract),
         "plot": (PlotConfig, plot),
+        "index": (IndexConfig, index),
+        "search": (SearchConfig, search),
+        "add": (AddConfig, add),
+        "remove": (RemoveConfig, remove),
         "generate": (GenerateConfig, generate),
         "interpolate": (InterpolateConfig, interpolate),
         "inpaint": (InpaintConfig, inpaint),

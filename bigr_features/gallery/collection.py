@@ -110,7 +110,15 @@ class Collection:
 
     # -------------------------------------------------------------------------------------------------------------- changes
 
-    def changed(self, add: Rows | None = None, remove=(), *, rewrite: bool = False, settings: GallerySettings | None = None) -> Collection:
+    def changed(
+        self,
+        add: Rows | None = None,
+        remove=(),
+        *,
+        rewrite: bool = False,
+        settings: GallerySettings | None = None,
+        class_names: list[str] | None = None,
+    ) -> Collection:
         """The collection after a change, which is on disk then, whole; an error or a kill leaves this one."""
         removed = self.removed.copy()
         removed[np.asarray(remove, dtype=np.int64)] = True
@@ -124,6 +132,8 @@ class Collection:
                     manifest, index = self._tidied(writer, removed, add)
                 else:
                     manifest, index = self._grown(writer, removed, add)
+                if class_names is not None:
+                    manifest["class_names"] = class_names
                 manifest = writer.commit(manifest)
             except BaseException:
                 self.__dict__.pop("searcher", None)  # its index may hold rows that were not saved

@@ -120,6 +120,7 @@ class Gallery(Queries):
         metadata: Sequence[dict] | None = None,
         thumbnails: Sequence[bytes] | None = None,
         copies: str = "refuse",
+        class_names: Sequence[str] | None = None,
         embedding: dict | None = None,
     ) -> Added:
         """Add items: all of them, or, if anything is wrong or the process is killed, none.
@@ -141,6 +142,8 @@ class Gallery(Queries):
             Encoded small pictures, for result sheets.
         copies : "refuse" or "number"
             What is done about given ids that are there already, or come twice: an error, or "-1", "-2", ... at their end.
+        class_names : sequence of str, optional
+            What the labels mean here: they become the gallery's own labels of these names, and new names are appended to its own.
         embedding : dict, optional
             What made the features; see `check_embedding`.
 
@@ -153,6 +156,7 @@ class Gallery(Queries):
         """
         self.check_embedding(embedding)
         rows = arguments.new_rows(self.settings, self.dim, self.num_bits, features, bits, labels, sources, metadata, thumbnails)
+        rows.labels, names = arguments.renamed(rows.labels, class_names, self.class_names)
         if ids is None:
             ids, copies = arguments.content_ids(rows), "number"
         ids, duplicates = arguments.new_ids(self, ids, len(rows), copies)
@@ -160,7 +164,7 @@ class Gallery(Queries):
             log.warning("%d of %d items are copies of others; they are kept, under numbered ids", len(duplicates), len(ids))
         if len(rows):
             rows.ids = np.array([item.encode() for item in ids], dtype="S")
-            self._set(self._collection.changed(rows))
+            self._set(self._collection.changed(rows, class_names=names))
         return Added(ids, duplicates)
 
     def remove(self, ids: Iterable[str]) -> int:
@@ -252,10 +256,10 @@ class Gallery(Queries):
 
 
 def embedding_of(manifest: dict, feature: str) -> dict:
-    """What makes a feature of a store, by the fields that must agree between a gallery and its queries."""
+    """What makes a feature of a store: the fields that must agree between a gallery and its queries, and where the weights came from."""
     from ..feature_store import IDENTITY
 
-    return {"feature": feature, **{field: manifest.get(field) for field in IDENTITY}}
+    return {"feature": feature, **{field: manifest.get(field) for field in ("weights", *IDENTITY)}}
 
 
 def _check_free(folder: Path) -> None:

@@ -38,7 +38,7 @@ class Queries(Contents):
             return
         differing = [
             f"{key} is {_short(self.embedding.get(key))} there and {_short(other.get(key))} here"
-            for key in sorted(self.embedding.keys() | other.keys())
+            for key in sorted((self.embedding.keys() | other.keys()) - {"weights"})
             if self.embedding.get(key) != other.get(key)
         ]
         if differing:

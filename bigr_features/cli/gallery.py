@@ -1,0 +1,215 @@
+"""`bigr index`, `bigr add` and `bigr remove`: image collections on disk, to be searched by features or by bits."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .gallery_model import DEFAULT_MODEL, ModelOptions, described, embedder_for, embedder_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig(ModelOptions):
+    """Make a gallery of the images of a folder or data set, for `bigr search`.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the gallery, new; or one that this command began with the same settings and was interrupted.
+    dataset : str, optional
+        Images: a folder (a subfolder for each class, or flat), a file or folder of parquet or arrow, "sample:fashion_mnist", or the id
+        of a data set on the Hub.
+    store : Path, optional
+        A feature store to take instead, of `bigr extract`; then give --feature.
+    feature : str, optional
+        Which feature of the store, such as block5_mean.
+    split : str
+        Split of the data set.
+    limit : int, optional
+        Take the first images only.
+    pooling : str
+        mean, cls, max or concat, over the tokens of the layer.
+    metric : str
+        cosine (of features), hamming (of bits) or two_stage (bits give a shortlist, cosine ranks it).
+    binarize : str, optional
+        Bits of features for hamming and two_stage: sign or itq. By default the codes of the tokenizer, which BiGR models have.
+    num_bits : int, optional
+        Bits that itq makes, as many as there are features by default.
+    index : str
+        flat (exact), auto (by size), or a faiss factory string such as HNSW32, IVF1024,SQfp16, BIVF256.
+    effort : int, optional
+        Lists searched (IVF) or candidates kept (HNSW) for each query.
+    shortlist : int
+        Images that two_stage ranks by cosine.
+    thumbnail_size : int
+        Pixels a side of the pictures kept for result sheets, 0 for none.
+    commit_every : int
+        Images after which the gallery is written; the same command goes on from there after an interruption.
+    """
+
+    out: Path
+    dataset: str | None = None
+    store: Path | None = None
+    feature: str | None = None
+    split: str = "train"
+    limit: int | None = None
+    pooling: str = "mean"
+    metric: str = "cosine"
+    binarize: str | None = None
+    num_bits: int | None = None
+    index: str = "auto"
+    effort: int | None = None
+    shortlist: int = 1000
+    thumbnail_size: int = 128
+    commit_every: int = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddConfig(ModelOptions):
+    """Add images to a gallery, with the model that made it; those that are there already are left out.
+
+    Parameters
+    ----------
+    gallery : Path
+        Folder of the gallery.
+    sources : tuple of str
+        Folders, image files or data sets.
+    split : str
+        Split of the data sets.
+    limit : int, optional
+        Take the first images of each only.
+    thumbnail_size : int
+        Pixels a side of the pictures kept for result sheets, 0 for none.
+    commit_every : int
+        Images after which the gallery is written.
+    """
+
+    gallery: Annotated[Path, tyro.conf.Positional]
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional]
+    split: str = "train"
+    limit: int | None = None
+    thumbnail_size: int = 128
+    commit_every: int = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveConfig:
+    """Remove images from a gallery; all that are named, or none if one is unknown.
+
+    Parameters
+    ----------
+    gallery : Path
+        Folder of the gallery.
+    ids : tuple of str
+        Ids, or beginnings that belong to one image only.
+    sources : tuple of str
+        Images by file instead; a folder means all images below it.
+    """
+
+    gallery: Annotated[Path, tyro.conf.Positional]
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    sources: tuple[str, ...] = ()
+
+
+def index(config: IndexConfig) -> None:
+    """Run `bigr index`."""
+    from ..gallery import Gallery, GallerySettings
+
+    if (config.dataset is None) == (config.store is None):
+        raise ValueError("give --dataset with images, or --store with a feature store: one of them.")
+    fields = {name: getattr(config, name) for name in ("metric", "binarize", "num_bits", "index", "effort", "shortlist")}
+    settings = GallerySettings(**fields)
+    if config.store is not None:
+        from ..feature_store import FeatureStore
+
+        gallery = Gallery.from_store(config.out, FeatureStore(config.store), config.feature, **fields)
+        print(described(gallery))
+        return
+    embedder = embedder_of(config, settings, config.model or DEFAULT_MODEL, config.layer, config.pooling)
+    if (config.out / "manifest.json").is_file():
+        gallery = _begun(config, settings, embedder)
+    else:
+        # many additions are cheap while the index is flat; it is chosen when all images are there
+        gallery = Gallery.create(config.out, settings.replaced(index="flat"), embedding=embedder.description)
+    try:
+        _add(gallery, embedder, config.dataset, config)
+    except (ValueError, OSError):
+        if not len(gallery):
+            _discard(config.out)
+        raise
+    if gallery.settings != settings and settings.index != "flat":
+        gallery.reindex(index=settings.index)
+    print(described(gallery))
+
+
+def _begun(config: IndexConfig, settings, embedder):
+    """A gallery that an earlier `bigr index` left unfinished, or finished; FileExistsError if it was made otherwise."""
+    from ..gallery import Gallery
+
+    gallery = Gallery(config.out)
+    if gallery.settings not in (settings, settings.replaced(index="flat")):
+        raise FileExistsError(f"{config.out} holds a gallery of other settings ({gallery.settings}); give another --out, or `bigr add`.")
+    gallery.check_embedding(embedder.description)
+    log.info("%s is there already, with %d images; going on", config.out, len(gallery))
+    return gallery
+
+
+def _discard(folder: Path) -> None:
+    """Delete the empty gallery that a failed `bigr index` has begun."""
+    for name in ("manifest.json", ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def add(config: AddConfig) -> None:
+    """Run `bigr add`."""
+    from ..gallery import Gallery
+
+    gallery = Gallery(config.gallery)
+    embedder = embedder_for(gallery, config)
+    for source in config.sources:
+        _add(gallery, embedder, source, config)
+    print(described(gallery))
+
+
+def remove(config: RemoveConfig) -> None:
+    """Run `bigr remove`."""
+    from ..gallery import Gallery
+
+    gallery = Gallery(config.gallery)
+    if not config.ids and not config.sources:
+        raise ValueError("give the ids of the images to remove, or --sources with files or folders.")
+    ids = gallery.resolve(config.ids)
+    for source in config.sources:
+        path = str(Path(source).resolve())
+        found = [item["id"] for item in gallery.items() if f"{item['source']}/".startswith(f"{path}/")]
+        if not found:
+            raise ValueError(f"no image of the gallery comes from {path}.")
+        ids += found
+    print(f"removed {gallery.remove(ids)}; {described(gallery)}")
+
+
+def _add(gallery, embedder, source: str, config) -> None:
+    """Add a source, and say what became of its images."""
+    from ..gallery.images import add_images
+
+    report = add_images(
+        gallery, embedder, source, config.split, limit=config.limit, batch_size=config.batch_size, commit_every=config.commit_every,
+        thumbnail_size=config.thumbnail_size, num_workers=config.num_workers,
+    )  # fmt: skip
+    counts = f"{report.known} there already, {len(report.duplicates)} copies, {len(report.skipped)} unreadable"
+    print(f"{source}: {len(report.ids)} added, {counts}")
+    for new, first in list(report.duplicates.items())[:10]:
+        print(f"  copy: {gallery.item(new)['source']} = {gallery.item(first)['source'] if first in gallery else first}")
+    for name, reason in report.skipped[:10]:
+        print(f"  unreadable: {name} ({reason})")
+    rest = max(0, len(report.duplicates) - 10), max(0, len(report.skipped) - 10)
+    if any(rest):
+        print(f"  and {rest[0]} more copies, {rest[1]} more unreadable ones")

@@ -1,0 +1,107 @@
+"""The model of a gallery, as commands name it, and a gallery in a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_MODEL = "bigr_nano.fashion_mnist"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The model that reads the images.
+
+    Parameters
+    ----------
+    model : str, optional
+        Name of any timm model; by default bigr_nano.fashion_mnist, or the one that the gallery was made with.
+    layer : int, optional
+        0-based layer, negative from the end; by default 6 of bigr_nano.fashion_mnist (the best of its layers), the feature layer
+        of another BiGR model, the last layer of any other model, or that of the gallery.
+    random : bool
+        Random weights, seeded, instead of the pretrained ones.
+    checkpoint : str
+        File of weights to load instead of the pretrained ones.
+    model_args : tuple of str
+        Arguments of timm.create_model, such as img_size=32 patch_size=4.
+    seed : int
+        Of random weights.
+    device : str
+        auto (an accelerator if there is one) or a torch device such as cpu.
+    threads : int
+        CPU threads, 0 for the default.
+    batch_size : int
+        Images a forward pass.
+    num_workers : int
+        Processes that read images ahead.
+    """
+
+    model: str | None = None
+    layer: int | None = None
+    random: bool = False
+    checkpoint: str = ""
+    model_args: tuple[str, ...] = ()
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+    batch_size: int = 64
+    num_workers: int = 0
+
+
+def embedder_of(config: ModelOptions, settings, name: str, layer: int | None, pooling: str):
+    """The model that options name, ready to read images."""
+    from dataclasses import replace
+
+    import torch
+
+    from ..gallery.embedding import Embedder
+    from .extract import build, device_of
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.batch_size < 1 or config.num_workers < 0:
+        raise ValueError(f"batch_size={config.batch_size}, num_workers={config.num_workers}; expected 1 or more, and 0 or more.")
+    model = build(replace(config, model=name)).to(device_of(config.device))
+    weights = f"random, seed {config.seed}," if config.random else config.checkpoint or "pretrained"
+    return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights)
+
+
+def embedder_for(gallery, config: ModelOptions):
+    """The model that a gallery was made with, as far as options do not name another one; ValueError if that does not fit."""
+    from dataclasses import replace
+
+    from ..gallery.embedding import layer_of
+
+    made = gallery.embedding
+    if made is None:
+        raise ValueError(f"the gallery {gallery.folder} does not say what made its vectors; search it by ids, or by vectors in Python.")
+    layer, pooling = layer_of(made["feature"])
+    name, *arguments = made["model"].split(" ")
+    if config.model is None and not config.random and not config.checkpoint:
+        weights = str(made.get("weights") or "pretrained")
+        if weights.startswith("random"):
+            config = replace(config, random=True, seed=int("".join(filter(str.isdecimal, weights)) or 0))
+        elif weights != "pretrained":
+            if not Path(weights).is_file():
+                raise FileNotFoundError(f"the gallery was made with the weights {weights}, which are not there; give --checkpoint.")
+            config = replace(config, checkpoint=weights)
+    if config.model is None:
+        config = replace(config, model_args=config.model_args or tuple(arguments))
+    layer = layer if config.layer is None else config.layer
+    embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling)
+    gallery.check_embedding(embedder.description)
+    return embedder
+
+
+def how(gallery) -> str:
+    """Model, feature and index of a gallery in a line."""
+    made, settings = gallery.embedding or {}, gallery.settings
+    bits = f", {gallery.num_bits} bits{' by ' + settings.binarize if settings.binarize else ''}" if settings.has_bits else ""
+    model = f"{made['model']} ({made.get('weights') or 'unknown'} weights), {made['feature']}" if made else "vectors"
+    return f"{model}{bits}, index {gallery.index_factory}"
+
+
+def described(gallery) -> str:
+    """A gallery in a line."""
+    return f"{gallery.folder}: {len(gallery)} images, {how(gallery)}"

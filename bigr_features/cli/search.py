@@ -1,0 +1,112 @@
+"""`bigr search`: what looks like this, in a gallery of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .gallery_model import ModelOptions, embedder_for, how
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(ModelOptions):
+    """Search a gallery by images, by ids of its own, or by a class.
+
+    Parameters
+    ----------
+    gallery : Path
+        Folder of the gallery.
+    queries : tuple of Path
+        Image files.
+    ids : tuple of str
+        Images of the gallery instead, by id or the beginning of one; they do not find themselves.
+    by_class : str, optional
+        The mean of a class instead, by name or label.
+    k : int
+        Results for each query.
+    label : tuple of str
+        Only images of these classes, by name or label.
+    combine : bool
+        Search by all queries together, as one.
+    sheet : Path, optional
+        Write the results as a page (.html) or a contact sheet (.png).
+    """
+
+    gallery: Annotated[Path, tyro.conf.Positional]
+    queries: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    ids: tuple[str, ...] = ()
+    by_class: str | None = None
+    k: int = 10
+    label: tuple[str, ...] = ()
+    combine: bool = False
+    sheet: Path | None = None
+
+
+def search(config: SearchConfig) -> None:
+    """Run `bigr search`."""
+    from ..gallery import Gallery
+
+    ways = {"image files": bool(config.queries), "--ids": bool(config.ids), "--by-class": config.by_class is not None}
+    if sum(ways.values()) != 1:
+        raise ValueError(f"give one of {', '.join(ways)} to search by; {sum(ways.values())} were given.")
+    gallery = Gallery(config.gallery)
+    if not len(gallery):
+        raise ValueError(f"the gallery {config.gallery} is empty; add images first.")
+    label = [_label(name, gallery) for name in config.label] or None
+    if config.by_class is not None:
+        hits = gallery.search_class(_label(config.by_class, gallery), k=config.k, among=label)
+    elif config.ids:
+        hits = gallery.search_ids(config.ids, k=config.k, label=label, combine=config.combine)
+    else:
+        embedder = embedder_for(gallery, config)
+        vectors = embedder.embed_images(config.queries)
+        hits = gallery.search(**vectors, k=config.k, label=label, combine=config.combine, embedding=embedder.description)
+    cards, labels = _query_cards(gallery, config)
+    _print_hits(gallery, hits, [card.lines[0] for card in cards])
+    if config.sheet is not None:
+        from ..gallery.sheets import results_of, write_sheet
+
+        title = f"{len(gallery)} images searched by {gallery.settings.metric.replace('_', '-')} similarity"
+        path = write_sheet(config.sheet, results_of(gallery, hits, cards, labels), title, how(gallery))
+        print(f"wrote {path}")
+
+
+def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]:
+    """A card for each row of hits, and the class of its query, if known."""
+    from ..gallery.embedding import opened
+    from ..gallery.images import thumbnail_of
+    from ..gallery.sheets import Card
+
+    if config.by_class is not None:
+        label = _label(config.by_class, gallery)
+        number = gallery.class_names.index(label) if isinstance(label, str) else label
+        return [Card(None, (f"mean of {config.by_class}",))], [number]
+    if config.ids:
+        items = [gallery.item(item) for item in config.ids]
+        captions = [(f"query {item['id'][:12]}", item["class_name"] or "") for item in items]
+        cards = [Card(gallery.thumbnail(item["id"]), text, item["source"]) for item, text in zip(items, captions, strict=True)]
+        labels = [item["label"] for item in items]
+    else:
+        cards = [Card(thumbnail_of(opened(path), 128), (path.name, "query"), str(path)) for path in config.queries]
+        labels = [None] * len(cards)
+    if config.combine and len(cards) > 1:
+        first, label = cards[0], labels[0] if len(set(labels)) == 1 else None
+        return [Card(first.picture, (f"{len(cards)} queries together", first.lines[0]), first.link)], [label]
+    return cards, labels
+
+
+def _label(name: str, gallery) -> int | str:
+    """A class by name, or by number if it is no name."""
+    return int(name) if name.isdecimal() and name not in (gallery.class_names or []) else name
+
+
+def _print_hits(gallery, hits, queries: list[str]) -> None:
+    for query, ids, scores in zip(queries, hits.ids, hits.scores, strict=True):
+        print(query)
+        for rank, (item, score) in enumerate(zip(ids, scores, strict=True), 1):
+            about = gallery.item(item)
+            named = about["class_name"] or ("" if about["label"] is None else str(about["label"]))
+            print(f"{rank:>4}  {score:7.4f}  {item[:12]}  {named:<14}  {about['source'] or ''}")

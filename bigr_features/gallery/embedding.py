@@ -1,0 +1,135 @@
+"""From images to what a gallery compares: the one place here that knows models.   b images of a batch, D features, K bits"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from ..checkpoints import fingerprint
+from ..data.pixels import upright
+from ..data.sources import reason_of
+from ..features import autocast, image_transform
+from ..models.backbone import BiGRBackbone
+from ..models.modes import evaluating
+from ..readout import Readout, check_inputs, layer_count, read_out
+from .gallery import embedding_of
+from .settings import GallerySettings
+
+BEST_LAYERS = {"bigr_nano.fashion_mnist": 6}  # of highest mAP on training images: benchmarks/retrieval.py
+FEATURE = re.compile(r"block(\d+)_(mean|cls|max|concat)")
+
+
+class Embedder:
+    """A model, read at one layer, for the images of a gallery and for its queries.
+
+    Parameters
+    ----------
+    model : timm model
+    settings : GallerySettings
+        Say whether features, bits or both are needed.
+    layer : int, optional
+        0-based, negative from the end. By default the one measured to be best (`BEST_LAYERS`), else a BiGR model's own
+        `feature_layer`, else the last.
+    pooling : str
+        mean, cls, max or concat.
+    name : str
+        What the gallery calls the model.
+    weights : str
+        Where its weights come from: "pretrained", "random", a file.
+    dtype : "fp32" or "bf16"
+        Precision of the forward pass.
+
+    Attributes
+    ----------
+    description : dict
+        Kept in the gallery as `embedding`, and compared for every query.
+
+    Raises
+    ------
+    ValueError
+        For a layer or pooling that the model does not have, or bits of a model that is no BiGR model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: GallerySettings,
+        *,
+        layer: int | None = None,
+        pooling: str = "mean",
+        name: str = "",
+        weights: str = "pretrained",
+        dtype: str = "fp32",
+    ):
+        self.model, self.settings, self.dtype = model, settings, dtype
+        self.device = next(model.parameters()).device
+        autocast(self.device, dtype)
+        layers = (default_layer(model, name) if layer is None else layer,) if settings.has_features else ()
+        self.readout = Readout(layers, (pooling,), bits=settings.takes_bits).resolved(model)
+        self.transform, self.mode = image_transform(model)
+        made = {
+            "model": name or type(model).__name__,
+            "weights": weights,
+            "weights_sha256": fingerprint(model),
+            "transform": " ".join(repr(self.transform).split()),
+            "mask_ratio": 0.0,
+            "condition": "null",
+            "sample_bits": False,
+            "seed": None,
+            "dtype": dtype,
+        }
+        self.description = embedding_of(made, self.readout.names[0])
+
+    @torch.inference_mode()
+    def embed(self, images: torch.Tensor) -> dict[str, np.ndarray]:
+        """Transformed images (b, C, H, W) as `features` (b, D) and/or packed `bits`, the arguments of `Gallery.add` and `search`."""
+        check_inputs(images, self.model)
+        images = images.to(self.device, next(self.model.parameters()).dtype)
+        with evaluating(self.model), autocast(self.device, self.dtype):
+            found = read_out(self.model, images, self.readout)
+        names = {"features": self.readout.names[0] if self.settings.has_features else None, "bits": "bits" if self.readout.bits else None}
+        return {part: found[name].cpu().numpy() for part, name in names.items() if name is not None}
+
+    def embed_images(self, images: Sequence[Image.Image | str | Path]) -> dict[str, np.ndarray]:
+        """Query images, opened or as paths, as `embed` gives them.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            For a file that is not there, or cannot be read as an image.
+        """
+        if not len(images):
+            raise ValueError("there is no query image; give at least one.")
+        return self.embed(torch.stack([self.transform(opened(image).convert(self.mode)) for image in images]))
+
+
+def default_layer(model: nn.Module, name: str) -> int:
+    """The layer that a gallery reads if none is chosen."""
+    if name in BEST_LAYERS:
+        return BEST_LAYERS[name]
+    return model.feature_layer if isinstance(model, BiGRBackbone) else layer_count(model) - 1
+
+
+def layer_of(feature: str) -> tuple[int | None, str]:
+    """Layer and pooling that the name of a feature says; None and "mean" for "bits"."""
+    found = FEATURE.fullmatch(feature)
+    return (int(found[1]), found[2]) if found else (None, "mean")
+
+
+def opened(image: Image.Image | str | Path) -> Image.Image:
+    """An image upright and in RGB; FileNotFoundError or ValueError if its file is not there or no image."""
+    if isinstance(image, Image.Image):
+        return upright(image)
+    if not Path(image).is_file():
+        raise FileNotFoundError(f"there is no image file {image}.")
+    try:
+        with Image.open(image) as encoded:
+            return upright(encoded)
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise ValueError(f"{image} cannot be read as an image ({reason_of(error)}).") from error
