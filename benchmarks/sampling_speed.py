@@ -268,13 +268,13 @@ def print_table(result: dict) -> None:
         f"{protocol['device']}, {protocol['threads']} threads"
     )
     print(
-        f"{'batch':>6}{'plain, s/image':>16}{'ours, s/image':>15}{'speed-up':>10}{'floor, s/image':>16}{'floor / time':>16}{'halton order':>14}"
+        f"{'batch':>6}{'plain s/image':>15}{'ours s/image':>14}{'speed-up':>10}{'floor s/image':>15}{'floor / time':>14}{'halton order':>14}"
     )
     for row in result["batches"]:
         seconds = row["seconds_per_image"]
         print(
-            f"{row['batch']:>6}{seconds['plain']:>16.3f}{seconds['ours']:>15.3f}{row['speedup']:>9.2f}x"
-            f"{row['floor_seconds_per_image']:>16.3f}{row['floor_over_time']:>16.0%}{seconds['ours, halton order']:>14.3f}"
+            f"{row['batch']:>6}{seconds['plain']:>15.3f}{seconds['ours']:>14.3f}{row['speedup']:>9.2f}x"
+            f"{row['floor_seconds_per_image']:>15.3f}{row['floor_over_time']:>14.0%}{seconds['ours, halton order']:>14.3f}"
         )
     same = result["same_codes_from_same_noise"]
     print(f"same random numbers: {same['equal_bits']:.4%} of the bits are equal")
