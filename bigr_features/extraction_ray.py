@@ -67,6 +67,7 @@ def extract_with_ray(
         if left:
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports plans and progress; errors are raised anyway
             weights_on_cpu = ray.put(copy.deepcopy(model).cpu())
             shards = ray.data.from_items([{"shard": shard} for shard in left], override_num_blocks=len(left))
             made = shards.map_batches(

@@ -56,6 +56,9 @@ class Readout:
             raise ValueError(f"{', '.join(asked)} can be asked of BiGR models only, not of {type(model).__name__}.")
         if self.mask_ratio and model.generator.embedding.mask_embedding is None:
             raise ValueError("mask_ratio needs the mask embedding, but the model was built or pruned without it; use generative=True.")
+        if self.mask_ratio and not 1 <= round(self.mask_ratio * model.generator.config.num_tokens) < model.generator.config.num_tokens:
+            count = model.generator.config.num_tokens
+            raise ValueError(f"mask_ratio={self.mask_ratio} hides none or all of {count} tokens; give at least {1 / count:.3g}, or 0.")
         return replace(self, layers=layers)
 
     @property

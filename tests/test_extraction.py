@@ -420,6 +420,7 @@ def test_only_broken_images_are_an_error(bigr, tmp_path):
         (dict(pooling=("mean", "mean")), "given twice"),
         (dict(pooling=()), "no pooling was given"),
         (dict(mask_ratio=1.0), "mask_ratio=1.0"),
+        (dict(mask_ratio=0.001), "mask_ratio=0.001 hides none or all of 64 tokens"),
         (dict(condition="cat"), "condition='cat'; give null, label, or a class index"),
         (dict(condition="99999"), "label 99999 is out of range"),
         (dict(dtype="fp8"), "dtype='fp8'"),

@@ -1,0 +1,41 @@
+"""Promises of pooling: what each one is, on tokens whose answer is seen by eye."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bigr_features.pooling import check_poolings, pool_tokens
+
+TOKENS = torch.tensor([[[1.0, 8.0], [3.0, 2.0]]])  # one image, two tokens
+CLASS = torch.tensor([[5.0, 6.0]])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"), [("mean", [2.0, 5.0]), ("max", [3.0, 8.0]), ("cls", [5.0, 6.0]), ("concat", [5.0, 6.0, 2.0, 5.0])]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_pooling_by_hand(pooling, expected, dtype):
+    found = pool_tokens(TOKENS.to(dtype), CLASS.to(dtype), pooling)
+    assert found.dtype == torch.float32
+    assert found.tolist() == [expected]
+
+
+def test_the_mean_of_bfloat16_tokens_is_taken_in_float32():
+    tokens = torch.full((1, 1000, 1), 1.0).index_fill(1, torch.tensor([0]), 256.0).bfloat16()
+    assert pool_tokens(tokens, None, "mean").item() == pytest.approx(1.255, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("poolings", "message"),
+    [
+        (("cls",), "needs a class token"),
+        (("mean", "concat"), "'concat' needs a class token"),
+        (("avg",), "'avg' is unknown; choose one or more of mean, cls, max, concat"),
+        (("max", "max"), "given twice"),
+        ((), "no pooling was given"),
+    ],
+)
+def test_poolings_that_cannot_be_are_named(poolings, message):
+    with pytest.raises(ValueError, match=message):
+        check_poolings(poolings, has_class_token=False)
