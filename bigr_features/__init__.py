@@ -13,9 +13,26 @@ from .models.generator import BiGR
 __version__ = "0.1.0"
 
 # imported when first asked for, so that `import bigr_features` costs little more than `import timm`
-_LAZY = {"Gallery": ".gallery", "extract_features": ".features", "LinearProbe": ".evaluate.linear_probe", "KNNClassifier": ".evaluate.knn"}
+_LAZY = {
+    "extract_features": ".features",
+    "FeatureStore": ".feature_store",
+    "Gallery": ".gallery",
+    "KNNClassifier": ".evaluate.knn",
+    "LinearProbe": ".evaluate.linear_probe",
+}
 
-__all__ = ["BiGR", "BinaryAutoencoder", "Gallery", "GeneratorConfig", "KNNClassifier", "LinearProbe", "TokenizerConfig", "__version__", "extract_features"]
+__all__ = [
+    "BiGR",
+    "BinaryAutoencoder",
+    "FeatureStore",
+    "Gallery",
+    "GeneratorConfig",
+    "KNNClassifier",
+    "LinearProbe",
+    "TokenizerConfig",
+    "__version__",
+    "extract_features",
+]
 
 
 def __getattr__(name: str):
