@@ -105,3 +105,9 @@ def how(gallery) -> str:
 def described(gallery) -> str:
     """A gallery in a line."""
     return f"{gallery.folder}: {len(gallery)} images, {how(gallery)}"
+
+
+def short_id(item: str) -> str:
+    """An id of pixels cut to what is enough to name it."""
+    begin, dash, number = item.partition("-")
+    return f"{begin[:12]}{dash}{number}" if len(begin) == 32 else item

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from .gallery_model import ModelOptions, embedder_for, how
+from .gallery_model import ModelOptions, embedder_for, how, short_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]
         return [Card(None, (f"mean of {config.by_class}",))], [number]
     if config.ids:
         items = [gallery.item(item) for item in config.ids]
-        captions = [(f"query {item['id'][:12]}", item["class_name"] or "") for item in items]
+        captions = [(f"query {short_id(item['id'])}", item["class_name"] or "") for item in items]
         cards = [Card(gallery.thumbnail(item["id"]), text, item["source"]) for item, text in zip(items, captions, strict=True)]
         labels = [item["label"] for item in items]
     else:
@@ -109,4 +109,4 @@ def _print_hits(gallery, hits, queries: list[str]) -> None:
         for rank, (item, score) in enumerate(zip(ids, scores, strict=True), 1):
             about = gallery.item(item)
             named = about["class_name"] or ("" if about["label"] is None else str(about["label"]))
-            print(f"{rank:>4}  {score:7.4f}  {item[:12]}  {named:<14}  {about['source'] or ''}")
+            print(f"{rank:>4}  {score:7.4f}  {short_id(item):<14}  {named:<14}  {about['source'] or ''}")

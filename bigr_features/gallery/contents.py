@@ -128,18 +128,33 @@ class Contents:
         return int(rows[place]) if place < len(ids) and ids[place] == item.encode() else None
 
     def _row_of(self, item: str) -> int:
+        """Row of an id, or of the beginning of one; numbered copies of an image are not meant by its beginning alone."""
         row = self._find(item)
         if row is not None:
             return row
-        ids, rows = self._by_id
-        first = int(np.searchsorted(ids, np.array(item.encode())))
-        same = [i for i in range(first, min(first + 2, len(ids))) if item and ids[i].startswith(item.encode())]
-        if len(same) == 1:
-            return int(rows[same[0]])
-        if same:
-            one, other = (ids[i].decode() for i in same)
-            raise ValueError(f"several ids begin with {item!r}, such as {one} and {other}; give more of it.")
+        begin, dash, number = item.rpartition("-")
+        if dash and number.isdecimal():
+            found = self._beginning_with(begin)
+            row = self._find(f"{found[0]}-{number}") if len(found) == 1 else None
+            if row is not None:
+                return row
+        found = self._beginning_with(item)
+        if len(found) == 1:
+            return self._find(found[0])
+        if found:
+            raise ValueError(f"several ids begin with {item!r}, such as {found[0]} and {found[1]}; give more of it.")
         raise ValueError(f"there is no item {item!r} among the {len(self)} of the gallery {self.folder}.")
+
+    def _beginning_with(self, begin: str) -> list[str]:
+        """The first one or two ids that begin so, copies of the first left out."""
+        ids, _ = self._by_id
+        place, found = int(np.searchsorted(ids, np.array(begin.encode()))), []
+        while begin and place < len(ids) and len(found) < 2 and ids[place].startswith(begin.encode()):
+            item = ids[place].decode()
+            if not found or not item.startswith(f"{found[0]}-"):
+                found.append(item)
+            place += 1
+        return found
 
     def resolve(self, ids: Iterable[str]) -> list[str]:
         """Whole ids, of ids or of beginnings that belong to one item only; ValueError for an unknown one."""

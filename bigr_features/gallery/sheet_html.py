@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from .sheets import Card, Result, decoded
+from .sheets import LEGEND, Card, Result, decoded, is_marked
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 24px; color: #1e1e1e; background: #fff }
 h1 { font-size: 20px; margin: 0 0 4px } p.note { color: #555; margin: 0 0 20px }
-section { display: flex; flex-wrap: wrap; gap: 14px; padding: 14px 0; border-top: 1px solid #ddd }
-figure { margin: 0; width: SIDEpx } figure.query { padding-right: 14px; border-right: 3px solid #999 }
+section { display: flex; gap: 14px; padding: 14px 0; border-top: 1px solid #ddd }
+.hits { display: flex; flex-wrap: wrap; gap: 14px }
+figure { margin: 0; width: SIDEpx } figure.query { flex: none; padding-right: 14px; border-right: 3px solid #999 }
 figure > a, figure > span { display: flex; width: SIDEpx; height: SIDEpx; align-items: center; justify-content: center;
   background: #ebebeb; box-sizing: border-box; border: 3px solid transparent; color: #777; text-decoration: none }
 figure.same > :first-child { border-color: #0072b2 } figure.other > :first-child { border-color: #d55e00 }
@@ -36,10 +37,11 @@ def page(results: Sequence[Result], title: str, note: str, side: int, folder: Pa
         f"<title>{html.escape(title or 'Search results')}</title><style>{STYLE.replace('SIDE', str(side))}</style></head><body>",
         f"<h1>{html.escape(title or 'Search results')}</h1>",
         f'<p class="note">{html.escape(note)}</p>' if note else "",
+        f'<p class="note">{LEGEND}</p>' if is_marked(results) else "",
     ]
     for result in results:
         cards = [_figure(result.query, "query", side, folder), *(_figure(card, "hit", side, folder) for card in result.hits)]
-        parts.append("<section>" + "\n".join(cards) + "</section>")
+        parts.append(f'<section>{cards[0]}<div class="hits">' + "\n".join(cards[1:]) + "</div></section>")
     return "\n".join([*parts, "</body></html>", ""])
 
 

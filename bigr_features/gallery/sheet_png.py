@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .sheets import Card, Result, decoded
+from .sheets import LEGEND, Card, Result, decoded, is_marked
 
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (235, 235, 235)
 SAME, OTHER = (0, 114, 178), (213, 94, 0)  # blue and vermilion, which colour-blind people tell apart
@@ -19,6 +19,7 @@ def draw_sheet(results: Sequence[Result], title: str = "", note: str = "", side:
     line = small.getbbox("Ag")[3] + 2
     below = max(len(card.lines) for result in results for card in (result.query, *result.hits)) * line
     cell = (side + GAP, side + below + 2 * GAP)
+    note = f"{note}   |   {LEGEND}" if note and is_marked(results) else note or (LEGEND if is_marked(results) else "")
     columns = 1 + max(len(result.hits) for result in results)
     top = GAP + sum(font.getbbox(text)[3] + GAP for text in (title, note) if text)
     width = max(columns * cell[0] + 3 * GAP, *(round(font.getlength(text)) + 2 * GAP for text in (title, note)))
@@ -49,8 +50,7 @@ def _draw_card(canvas: Image.Image, pen: ImageDraw.ImageDraw, card: Card, corner
     if card.same is not None:
         pen.rectangle([left, top, left + side - 1, top + side - 1], outline=SAME if card.same else OTHER, width=max(2, side // 40))
     for i, text in enumerate(card.lines):
-        mark = "" if card.same is None or i else " =" if card.same else " ≠"
-        pen.text((left, top + side + 2 + i * line), _fitting(text + mark, font, side), INK, font=font)
+        pen.text((left, top + side + 2 + i * line), _fitting(text, font, side), INK, font=font)
 
 
 def _fitting(text: str, font, width: int) -> str:

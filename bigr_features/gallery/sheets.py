@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from .contents import Contents
 from .queries import Hits
 
+LEGEND = "blue frame: class of the query; orange frame: another class"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -35,6 +37,11 @@ class Result:
 
     query: Card
     hits: tuple[Card, ...]
+
+
+def is_marked(results: Sequence[Result]) -> bool:
+    """Whether hits are marked by class."""
+    return any(card.same is not None for result in results for card in result.hits)
 
 
 def results_of(gallery: Contents, hits: Hits, queries: Sequence[Card], labels: Sequence[int | None] | None = None) -> list[Result]:

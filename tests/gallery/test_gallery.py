@@ -379,6 +379,13 @@ def test_a_beginning_of_an_id_will_do_if_it_is_no_other_s(gallery):
     gallery.add(vectors(1, seed=8), ids=["zebra"])
     assert gallery.item("zeb")["id"] == "zebra"
     assert gallery.resolve(["zeb", "item0001"]) == ["zebra", "item0001"]
+    gallery.add(vectors(2, seed=9), ids=["zebra", "zebra"], copies="number")
+    assert gallery.resolve(["zeb", "zebra-1", "zeb-2"]) == ["zebra", "zebra-1", "zebra-2"]
+    gallery.remove(["zebra"])
+    assert gallery.resolve(["zebra-2"]) == ["zebra-2"]
+    with pytest.raises(ValueError, match="several ids begin with 'zeb', such as zebra-1 and zebra-2"):
+        gallery.resolve(["zeb"])
+    gallery.add(vectors(1, seed=9), ids=["zebra"])
     assert "zeb" not in gallery
     assert "zebra" in gallery
 
