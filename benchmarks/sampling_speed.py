@@ -267,14 +267,12 @@ def print_table(result: dict) -> None:
         f"\n{result['model']}, {protocol['num_reveal_steps']} reveal and {protocol['num_denoise_steps']} denoise steps, "
         f"{protocol['device']}, {protocol['threads']} threads"
     )
-    print(
-        f"{'batch':>6}{'plain s/image':>15}{'ours s/image':>14}{'speed-up':>10}{'floor s/image':>15}{'floor / time':>14}{'halton order':>14}"
-    )
+    print(f"{'batch':>6}{'plain s/image':>15}{'ours s/image':>14}{'speed-up':>10}{'floor':>12}{'floor/ours':>12}{'halton':>12}")
     for row in result["batches"]:
         seconds = row["seconds_per_image"]
         print(
             f"{row['batch']:>6}{seconds['plain']:>15.3f}{seconds['ours']:>14.3f}{row['speedup']:>9.2f}x"
-            f"{row['floor_seconds_per_image']:>15.3f}{row['floor_over_time']:>14.0%}{seconds['ours, halton order']:>14.3f}"
+            f"{row['floor_seconds_per_image']:>12.3f}{row['floor_over_time']:>12.0%}{seconds['ours, halton order']:>12.3f}"
         )
     same = result["same_codes_from_same_noise"]
     print(f"same random numbers: {same['equal_bits']:.4%} of the bits are equal")

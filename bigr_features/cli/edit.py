@@ -28,7 +28,7 @@ class EditingConfig(DrawingConfig):
     labels : tuple of int
         One class for all pictures, or one each; none draws without a class, and guidance has no effect then.
     num_reveal_steps : int, optional
-        At most the number of drawn tokens; 20, or that number, by default.
+        At most the number of drawn tokens; by default 20, of which those that would draw nothing are skipped.
     """
 
     images: tyro.conf.Positional[tuple[str, ...]]

@@ -83,8 +83,8 @@ def inpaint(
     blend : bool
         Fit the drawn region's brightness to its surroundings by OpenCV (extra "edit").
     num_reveal_steps : int, optional
-        At most the largest number of hidden tokens in the batch; 20, or that number, by default. Images that hide fewer tokens than there
-        are steps skip some.
+        20 by default. An image that hides fewer tokens than there are steps skips some; a number above the largest number of hidden tokens
+        in the batch is refused.
     **settings
         generator or seeds, on_step, batch_invariant, and the fields of `SamplingSettings`; see `sample_codes`.
 
@@ -311,9 +311,10 @@ def _prepare(batch: int, settings: dict):
 
 
 def _reveal_steps(hidden: Tensor, num_reveal_steps: int | None) -> int:
+    """Steps for a batch; the default does not look at the batch, so that an image is the same in any."""
     most = int(hidden.sum(1).max())
     if num_reveal_steps is None:
-        return min(SamplingSettings.num_reveal_steps, most)
+        return SamplingSettings.num_reveal_steps
     if num_reveal_steps > most:
         raise ValueError(
             f"num_reveal_steps={num_reveal_steps}, but at most {most} tokens of an image are drawn; give 1..{most}, or leave it out."
