@@ -56,7 +56,7 @@ def without(line: dict, key: str) -> dict:
 
 def is_path(key: str) -> bool:
     """Settings that say where something lies on the machine of the run."""
-    return key in ("source", "out", "codes", "tokenizer", "config")
+    return key in ("source", "out", "codes", "tokenizer", "weights", "config")
 
 
 def plot(runs: list[dict], path: Path) -> None:
