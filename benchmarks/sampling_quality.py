@@ -35,15 +35,22 @@ from bigr_features.sampling import inpaint
 from bigr_features.sampling.regions import center_mask
 
 log = logging.getLogger("sampling_quality")
-BASE = {"order": "entropy", "num_reveal_steps": 12, "num_denoise_steps": 16, "guidance_scale": 2.5, "posterior": "official"}
+# guidance and Gumbel temperature of the paper's Table 7 (L)
+BASE = {"order": "entropy", "gumbel_temperature": 0.17, "guidance_scale": 2.5, "num_reveal_steps": 12, "num_denoise_steps": 16}
+NO_GUMBEL = {"gumbel_temperature": 0.0}
+# what a row is called: what differs from BASE
 SWEEPS = {
-    "order": ("order", ["entropy", "random", "raster", "halton"]),
-    "reveal": ("num_reveal_steps", [4, 8, 12, 24]),
-    "denoise": ("num_denoise_steps", [4, 8, 16, 48]),
-    "posterior": ("posterior", ["official", "exact"]),
-    "guidance": ("guidance_scale", [1.0, 1.5, 2.5, 4.0]),
+    "order": {
+        "entropy": {},
+        "entropy, no Gumbel noise": NO_GUMBEL,
+        **{order: {"order": order, **NO_GUMBEL} for order in ("random", "raster", "halton")},
+    },
+    "posterior": {posterior: {"posterior": posterior} for posterior in ("official", "exact")},
+    "denoise": {steps: {"num_denoise_steps": steps} for steps in (4, 8, 16, 32)},
+    "reveal": {steps: {"num_reveal_steps": steps} for steps in (4, 8, 12, 20)},
+    "guidance": {scale: {"guidance_scale": scale} for scale in (1.0, 1.5, 2.5, 4.0)},
 }
-PARTS = (*SWEEPS, "inpainting")
+PARTS = ("order", "inpainting", "posterior", "denoise", "reveal", "guidance")
 
 
 def main() -> None:
@@ -79,22 +86,21 @@ def main() -> None:
     }
     log.info("CNN %.2f %%, real training images at %s", 100 * result["judge"]["test_accuracy"], result["real_train_images"])
     done: dict[tuple, dict] = {}
-    for part in (part for part in args.parts if part in SWEEPS):
-        name, values = SWEEPS[part]
-        result[part] = []
-        for value in values:
-            settings = BASE | {name: value}
-            key = tuple(settings.items())
-            if key not in done:
-                done[key] = quality(model, judge, reference, settings, args)
-            result[part].append({name: value, **done[key]})
-            log.info("%s %s: %s", name, value, done[key])
-    if "inpainting" in args.parts:
-        rows = evenly(test_labels, args.images)
-        result["inpainting"] = inpainting_quality(model, judge, train, test[rows], torch.from_numpy(test_labels[rows]), args)
-    result["environment"] = environment()
-    result["environment"]["seconds"] = round(time.perf_counter() - started)
-    write_json(args.out / "sampling_quality.json", result)
+    for part in args.parts:
+        if part == "inpainting":
+            rows = evenly(test_labels, args.images)
+            result[part] = inpainting_quality(model, judge, train, test[rows], torch.from_numpy(test_labels[rows]), args)
+        else:
+            result[part] = []
+            for name, changes in SWEEPS[part].items():
+                settings = {**BASE, "posterior": "official", **changes}
+                key = tuple(sorted(settings.items()))
+                if key not in done:
+                    done[key] = quality(model, judge, reference, settings, args)
+                result[part].append({part: name, **settings, **done[key]})
+                log.info("%s %s: %s", part, name, done[key])
+        result["environment"] = {**environment(), "seconds": round(time.perf_counter() - started)}
+        write_json(args.out / "sampling_quality.json", result)
     print_table(result)
     if any(part in result for part in SWEEPS):
         plot(result, args.out / "sampling_quality.png")
@@ -106,8 +112,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="sample:fashion_mnist", help="Fashion-MNIST: sample:fashion_mnist, its Hub id, or a folder")
     parser.add_argument("--model", default="bigr_nano.fashion_mnist")
     parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
-    parser.add_argument("--images", type=int, default=300, help="images for each setting, and to inpaint (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=20, help="of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
+    parser.add_argument("--images", type=int, default=200, help="images for each setting, and to inpaint (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=12, help="of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[p for p in PARTS if p != "guidance"], help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -182,9 +188,9 @@ def print_table(result: dict) -> None:
     print(f"\n{result['model']}, {result['protocol']['images']} images a setting; the CNN is right on {accuracy:.1%} of real test images")
     print(f"{'':<36}{'Frechet':>9}{'95 % interval':>18}{'recognised':>12}{'s/image':>9}")
     print(f"{'real training images':<36}{real['frechet']:9.3f}{_interval(real['frechet_interval']):>18}")
-    for part, (name, _) in SWEEPS.items():
+    for part in SWEEPS:
         for row in result.get(part, []):
-            label = f"{name} {row[name]}"
+            label = f"{part} {row[part]}"
             interval = _interval(row["frechet_interval"])
             print(f"{label:<36}{row['frechet']:9.3f}{interval:>18}{row['recognised']:12.1%}{row['seconds_per_image']:9.3f}")
     for name, row in result.get("inpainting", {}).get("kept_class", {}).items():
@@ -212,17 +218,19 @@ def plot(result: dict, path: Path) -> None:
     parts = [part for part in SWEEPS if part in result]
     figure, panels = plt.subplots(1, len(parts), figsize=(3.3 * len(parts), 3.6), layout="constrained", sharey=True, squeeze=False)
     for axes, part in zip(panels[0], parts, strict=True):
-        rows, name = result[part], SWEEPS[part][0]
+        rows = result[part]
         heights = np.array([row["frechet"] for row in rows])
         bounds = np.array([row["frechet_interval"] for row in rows])
         errors = np.abs(bounds - heights[:, None]).T
-        if isinstance(rows[0][name], str):
-            axes.bar([row[name] for row in rows], heights, yerr=errors, color="#0072B2", capsize=4, width=0.6)
+        if isinstance(rows[0][part], str):
+            axes.bar([row[part].replace(", ", ",\n") for row in rows], heights, yerr=errors, color="#0072B2", capsize=4, width=0.6)
         else:
-            axes.errorbar([row[name] for row in rows], heights, yerr=errors, fmt="o-", color="#0072B2", capsize=4)
-            axes.set_xticks([row[name] for row in rows])
+            axes.errorbar([row[part] for row in rows], heights, yerr=errors, fmt="o-", color="#0072B2", capsize=4)
+            axes.set_xticks([row[part] for row in rows])
         axes.axhline(result["real_train_images"]["frechet"], color="#D55E00", linestyle="--", label="real training images")
         axes.set_title(titles[part])
+        if part == "order":
+            axes.tick_params(axis="x", labelrotation=45)
         axes.grid(alpha=0.3, axis="y")
     panels[0, 0].set_ylabel("Frechet distance of CNN features")
     panels[0, 0].legend(fontsize=8)
