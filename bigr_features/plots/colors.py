@@ -15,6 +15,7 @@ import numpy as np
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#F0E442", "#555500")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", ">")
+INK = (0.79, 0.50, 1.00, 1.00, 0.50, 0.56, 0.64, 0.50, 0.60, 0.50)  # area of each marker, as a share of matplotlib's s
 GREY = "#BDBDBD"
 
 
@@ -47,6 +48,11 @@ class ClassStyles:
         """Matplotlib marker of a class."""
         place = self.place(label)
         return "." if place is None else MARKERS[place]
+
+    def scale(self, label: int) -> float:
+        """Factor on a marker's size that gives all classes in colour the same amount of ink."""
+        place = self.place(label)
+        return 1.0 if place is None else INK[0] / INK[place]
 
     @property
     def num_others(self) -> int:

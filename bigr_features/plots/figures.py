@@ -113,7 +113,11 @@ def caption_lines(embeddings: Mapping[str, Embedding], scores: Mapping[str, Clus
     items = f"{counts[0]:,} items" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} items"
     method = first.describe() if len(embeddings) == 1 or first.method != "pca" else "PCA"
     scored = f"Scores of {score.n_scored:,} items drawn with seed {score.seed}" if score.n_scored < score.n_items else "Scores of all items"
-    chance = "" if score.chance is None or score.features.purity is None else f"; purity by chance {score.chance:.2g}"
+    chance = (
+        ""
+        if score.chance is None or score.features.purity is None
+        else f"; purity by chance {two_digits(score.chance) if score.chance >= 0.01 else f'{score.chance:.1g}'}"
+    )
     return [
         ". ".join(part for part in (note, f"{items}, {method}") if part) + ".",
         f"{scored}; arrows lead from feature space to the picture{chance}.",

@@ -58,7 +58,7 @@ def scatter(
     box = axes.get_window_extent()
     if size is None:
         area = box.width * box.height * (72 / axes.figure.dpi) ** 2  # points squared
-        size = float(np.clip(0.12 * area / len(points), 3, 40))
+        size = float(np.clip(0.12 * area / len(points), 4, 40))
     if labels is None:
         axes.scatter(*points.T, s=size, c="#0072B2", alpha=0.7, linewidths=0, rasterized=True)
     else:
@@ -83,12 +83,14 @@ def draw_classes(axes, points: np.ndarray, labels: np.ndarray, styles: ClassStyl
     """Classes in grey first, those in colour over them."""
     colored = np.isin(labels, styles.highlighted)
     axes.scatter(*points[~colored].T, s=0.6 * size, c=GREY, alpha=0.5, linewidths=0, rasterized=True, zorder=1)
+    base = 3 * size if styles.num_others else size
     part = np.random.default_rng(0).integers(PARTS, size=len(points))
     for turn in range(PARTS):
         for label in styles.highlighted:
             chosen = points[(labels == label) & (part == turn)]
-            style = dict(marker=styles.marker(label), c=styles.color(label), s=3 * size if styles.num_others else size)
-            axes.scatter(*chosen.T, **style, alpha=0.75, linewidths=0, rasterized=True, zorder=2 + turn / PARTS)
+            style = dict(marker=styles.marker(label), c=styles.color(label), s=base * styles.scale(label))
+            # small markers snapped to pixels are drawn larger, smaller or, as plus signs, not at all
+            axes.scatter(*chosen.T, **style, alpha=0.75, linewidths=0, snap=False, rasterized=True, zorder=2 + turn / PARTS)
 
 
 def write_caption(axes, caption: str, width_inches: float, fontsize: float = 9) -> None:

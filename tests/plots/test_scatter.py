@@ -7,7 +7,8 @@ import itertools
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from bigr_features.plots import class_styles, plot_features, scatter
@@ -195,3 +196,20 @@ def test_styles_can_be_shared():
     axes = axes_of()
     scatter(axes, np.eye(2), np.array([25, 1]), styles=styles)
     assert drawn(axes) == {COLORS[1]: 1, GREY: 1}
+
+
+@pytest.mark.parametrize(("size", "dpi"), [(4, 72), (4, 100), (4, 150), (30, 150)])
+def test_every_class_leaves_the_same_ink_however_small_its_markers(size, dpi):
+    """Markers snapped to pixels once made a class of plus signs vanish from small panels."""
+    points = np.random.default_rng(0).random((200, 2))
+    ink = []
+    for label in range(10):
+        figure = Figure(figsize=(4, 4), dpi=dpi)
+        axes = figure.add_axes((0, 0, 1, 1), frameon=False)
+        scatter(axes, points, np.full(200, label), class_names=list("abcdefghij"), names=False, size=size)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = 255.0 - np.asarray(canvas.buffer_rgba())[..., :3]
+        full = 255 - 255 * np.array(to_rgb(COLORS[label]))
+        ink.append(pixels.sum() / full.sum())
+    assert max(ink) < 1.4 * min(ink)
