@@ -132,6 +132,7 @@ def index(config: IndexConfig) -> None:
         print(described(gallery))
         return
     embedder = embedder_of(config, settings, config.model or DEFAULT_MODEL, config.layer, config.pooling)
+    embedder.check_index()
     if (config.out / "manifest.json").is_file():
         gallery = _begun(config, settings, embedder)
     else:

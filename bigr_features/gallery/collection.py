@@ -106,7 +106,7 @@ class Collection:
         return Searcher(self.settings.metric, index, self.features, self.bits, self.settings.shortlist)
 
     def _new_index(self, factory: str) -> VectorIndex:
-        return _index(self.settings, factory, self.manifest["dim"], self.manifest["num_bits"])
+        return new_index(self.settings, factory, self.manifest["dim"], self.manifest["num_bits"])
 
     # -------------------------------------------------------------------------------------------------------------- changes
 
@@ -204,7 +204,7 @@ class Collection:
         manifest["num_bits"] = binarizer.num_bits if binarizer else 8 * bits.shape[1] if settings.has_bits else None
         manifest["segments"] = [write_segment(writer, parts, keep, bits=settings.has_bits, binarizer=binarizer)]
         manifest["factory"] = chosen_factory(settings.index, settings.index_metric, len(keep))
-        index = _index(settings, manifest["factory"], manifest["dim"], manifest["num_bits"])
+        index = new_index(settings, manifest["factory"], manifest["dim"], manifest["num_bits"])
         segment = Segment(writer.folder, manifest["segments"][0], manifest["dim"], -(-(manifest["num_bits"] or 0) // 8))
         if not index.is_flat:
             index.build(segment.bits if index.metric == "hamming" else segment.features)
@@ -212,7 +212,8 @@ class Collection:
         return manifest, None if index.is_flat else index
 
 
-def _index(settings: GallerySettings, factory: str, dim: int | None, num_bits: int | None) -> VectorIndex:
+def new_index(settings: GallerySettings, factory: str, dim: int | None, num_bits: int | None) -> VectorIndex:
+    """An empty index of the kind that a factory string names; ValueError if there is none."""
     if settings.index_metric == "cosine":
         return VectorIndex(dim, factory, settings.effort)
     return BitIndex(-(-num_bits // 8), factory, settings.effort)

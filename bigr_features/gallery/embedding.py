@@ -18,7 +18,9 @@ from ..features import autocast, image_transform
 from ..models.backbone import BiGRBackbone
 from ..models.modes import evaluating
 from ..readout import Readout, check_inputs, layer_count, read_out
+from .collection import new_index
 from .gallery import embedding_of
+from .index import chosen_factory
 from .settings import GallerySettings
 
 BEST_LAYERS = {"bigr_nano.fashion_mnist": 6}  # of highest mAP on training images: benchmarks/retrieval.py
@@ -85,6 +87,13 @@ class Embedder:
             "dtype": dtype,
         }
         self.description = embedding_of(made, self.readout.names[0])
+
+    def check_index(self) -> None:
+        """Raise ValueError if faiss cannot make the index that the settings name, before any image is read."""
+        settings = self.settings
+        widths = {name: rows.shape[1] for name, rows in self.embed_images([Image.new("RGB", (8, 8))]).items()}
+        num_bits = 8 * widths["bits"] if settings.takes_bits else settings.num_bits or widths["features"]
+        new_index(settings, chosen_factory(settings.index, settings.index_metric, 0), widths.get("features"), num_bits)
 
     @torch.inference_mode()
     def embed(self, images: torch.Tensor) -> dict[str, np.ndarray]:
