@@ -14,7 +14,7 @@ SAMPLES = ("fashion_mnist", "digits")
 class Sample:
     """A small labelled image set in memory, with the split that its source made.
 
-    train_images, test_images : uint8 arrays (n, height, width), grayscale.
+    train_images, test_images : uint8 arrays (n, height, width), grayscale, or (n, height, width, 3).
     train_labels, test_labels : int64 arrays (n,).
     class_names : names by label.
     source : where the images come from, and their licence.
