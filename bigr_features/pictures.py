@@ -77,7 +77,7 @@ def sheet(
     Parameters
     ----------
     rows : lists of uint8 arrays (H, W, 3) or (H, W, 1)
-        Cells, each enlarged by repeating pixels to at least `side`; None leaves a cell empty. Rows may differ in length.
+        Cells, enlarged by repeating pixels to one size of at least `side`; None leaves a cell empty. Rows may differ in length.
     columns, labels : list of str, optional
         Captions above the columns (a line break starts a second line) and at the left of the rows.
     title : str, optional
@@ -117,7 +117,8 @@ def sheet(
             pen.multiline_text((gap, y + height / 2), labels[index], INK, font=font, anchor="lm")
         for column, cell in enumerate(row):
             if cell is not None:
-                canvas.paste(Image.fromarray(cell), (left + column * (breadth + gap), y))
+                picture = Image.fromarray(cell).resize((breadth, height), Image.Resampling.NEAREST)
+                canvas.paste(picture, (left + column * (breadth + gap), y))
     return canvas
 
 

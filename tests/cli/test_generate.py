@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
+import timm
 from PIL import Image
 
 from bigr_features.cli import main
@@ -13,9 +16,19 @@ SAMPLE, OTHER = "sample:fashion_mnist:0", "sample:fashion_mnist:5"
 FAST = ["--num-denoise-steps", "2", "--num-reveal-steps", "3", "--device", "cpu"]
 
 
+CREATE = timm.create_model
+
+
+@cache
+def shipped(name: str):
+    return CREATE(name, pretrained=True)
+
+
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
+    """Commands run in an empty folder, and load the shipped model once for all tests."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: shipped(name))
 
 
 def command(line: str) -> None:

@@ -1,0 +1,43 @@
+"""Promises of the notebooks: each runs from a clean kernel, and is stored with outputs, at least one picture, and no path of a machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+SECONDS_A_CELL = 900
+MACHINE_PATH = re.compile(r"(?<![\w.~:/<])/(?:home|root|tmp|usr|var|opt|mnt|work|Users)/\w")
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each_notebook
+def test_it_is_stored_with_outputs_and_pictures_and_without_errors_or_machine_paths(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run all cells, in order, from a clean kernel"
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    for output in outputs:
+        text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+        assert not MACHINE_PATH.search(text), text
+
+
+@each_notebook
+def test_it_runs_from_a_clean_kernel(path, tmp_path):
+    client = pytest.importorskip("nbclient")
+    notebook = nbformat.read(path, as_version=4)
+    client.NotebookClient(
+        notebook, timeout=SECONDS_A_CELL, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert not errors
