@@ -9,7 +9,7 @@ import sys
 from typing import Annotated, Union
 
 COMMANDS = (
-    "train-tokenizer", "encode", "train", "export", "extract", "plot",
+    "train-tokenizer", "encode", "train", "export", "extract", "probe", "knn", "sweep", "plot",
     "index", "search", "add", "remove", "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
 )  # fmt: skip
 
@@ -58,6 +58,7 @@ def _commands() -> dict:
     from .gallery import AddConfig, IndexConfig, RemoveConfig, add, index, remove
     from .generate import GenerateConfig, InterpolateConfig, generate, interpolate
     from .plot import PlotConfig, plot
+    from .probe import KNNConfig, ProbeConfig, SweepConfig, knn, probe, sweep
     from .search import SearchConfig, search
 
     return {
@@ -66,6 +67,9 @@ def _commands() -> dict:
         "train": (TrainConfig, train),
         "export": (ExportConfig, export),
         "extract": (ExtractConfig, extract),
+        "probe": (ProbeConfig, probe),
+        "knn": (KNNConfig, knn),
+        "sweep": (SweepConfig, sweep),
         "plot": (PlotConfig, plot),
         "index": (IndexConfig, index),
         "search": (SearchConfig, search),

@@ -14,6 +14,74 @@ from pathlib import Path
 
 import numpy as np
 
+from .metrics import class_accuracies, top_k_correct
+
+
+def evaluation_result(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    classes: np.ndarray,
+    protocol: dict,
+    votes: bool = False,
+    seed_accuracies: list[float] | None = None,
+    class_names: list[str] | None = None,
+) -> dict:
+    """All that is reported of one classifier on one test set, ready for `write_json`.
+
+    Parameters
+    ----------
+    scores : array (n, C)
+        Larger is more likely, in the order of `classes`.
+    labels : array (n,)
+        True classes of the test samples.
+    classes : array (C,)
+        Classes of the training set, sorted.
+    protocol : dict
+        How features and classifier were made and chosen: weights and data hashes, layer, pooling, transform, dtype, ...
+    votes : bool
+        Scores are shares of votes: a class without any is no guess, so that top-5 counts no class that nobody voted for.
+    seed_accuracies : list of float, optional
+        Top-1 of the same with other seeds, for mean and standard deviation.
+    class_names : list of str, optional
+        Names by class index.
+
+    Returns
+    -------
+    dict
+        top1, top5 (None with five classes or fewer), 95 % bootstrap intervals over test samples, accuracy of each class, classes that only
+        one of the two sets has, spread over seeds, protocol, and environment.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if votes:
+        scores = np.where(scores > 0, scores, -np.inf)
+    labels, classes = np.asarray(labels), np.asarray(classes)
+
+    def named(name):
+        return str(name) if class_names is None else str(class_names[int(name)])
+
+    top1 = top_k_correct(scores, labels, classes, 1)
+    top5 = top_k_correct(scores, labels, classes, 5) if len(classes) > 5 else None
+    seeds = None
+    if seed_accuracies is not None:
+        spread = float(np.std(seed_accuracies, ddof=1)) if len(seed_accuracies) > 1 else None
+        seeds = {"top1": [float(value) for value in seed_accuracies], "mean": float(np.mean(seed_accuracies)), "std": spread}
+    per_class = class_accuracies(top1, labels, classes)
+    names = {str(name): named(name) for name in [*classes, *np.unique(labels)]}
+    return {
+        "test_samples": len(labels),
+        "top1": float(top1.mean()),
+        "top1_interval": bootstrap_interval(top1),
+        "top5": None if top5 is None else float(top5.mean()),
+        "top5_interval": None if top5 is None else bootstrap_interval(top5),
+        "interval": "95 % bootstrap over test samples",
+        "per_class": {names[key]: value for key, value in per_class.items()},
+        "classes_not_in_test": [named(name) for name in np.setdiff1d(classes, labels)],
+        "classes_not_in_train": [named(name) for name in np.setdiff1d(labels, classes)],
+        "seeds": seeds,
+        "protocol": protocol,
+        "environment": environment(),
+    }
+
 
 def bootstrap_interval(correct: np.ndarray, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of an accuracy over test items.

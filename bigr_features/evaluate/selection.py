@@ -2,8 +2,77 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
+from sklearn.base import clone
 from sklearn.model_selection import StratifiedShuffleSplit
+
+log = logging.getLogger(__name__)
+SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "lr_", "epochs_")  # what our estimators choose themselves
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of several candidates on held-out training data.
+
+    Parameters
+    ----------
+    name : str
+    estimator : classifier
+        Of that candidate, fitted on all training data.
+    rows : dict
+        For every candidate: held-out accuracy, number of features, and the settings that its estimator chose.
+    """
+
+    name: str
+    estimator: object
+    rows: dict[str, dict]
+
+
+def choose(candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2, seed: int = 0) -> Choice:
+    """Compare features and classifiers on one and the same held-out part of the training data.
+
+    Parameters
+    ----------
+    candidates : mapping of str to (estimator, X)
+        An estimator that itself chooses on held-out data (`holdout_accuracies_`) is given this split; any other is fitted as a clone on
+        the training part and scored on the rest.
+    y : array (n,)
+    holdout, seed : share and seed of the split
+
+    Raises
+    ------
+    ValueError
+        If there is no candidate, or a class is too small to be held out.
+    """
+    if not candidates:
+        raise ValueError("there are no candidates to choose from.")
+    y = np.asarray(y)
+    rows, best, fitted = {}, None, None
+    for name, (estimator, X) in candidates.items():
+        parameters = estimator.get_params()
+        shared = {key: value for key, value in (("holdout", holdout), ("random_state", seed)) if key in parameters}
+        estimator = clone(estimator).set_params(**shared).fit(X, y)
+        accuracies = getattr(estimator, "holdout_accuracies_", np.array([np.nan]))
+        if np.isfinite(accuracies).any():
+            accuracy = float(np.nanmax(accuracies))
+        else:
+            accuracy = _held_out_accuracy(estimator, X, y, holdout, seed)
+        settings = {key.rstrip("_"): getattr(estimator, key) for key in SETTINGS if hasattr(estimator, key)}
+        rows[name] = {"holdout_accuracy": accuracy, "features": int(X.shape[1]), **settings}
+        log.info("%-28s held out %.2f %%  %s", name, 100 * accuracy, settings)
+        if best is None or accuracy > rows[best]["holdout_accuracy"]:
+            best, fitted = name, estimator  # the others are let go: each may hold a copy of its features
+    return Choice(best, fitted, rows)
+
+
+def _held_out_accuracy(estimator, X, y: np.ndarray, holdout: float, seed: int) -> float:
+    training, held_out = holdout_split(y, holdout, seed)
+    probe = clone(estimator).fit(np.asarray(X[training]), y[training])
+    return float(probe.score(np.asarray(X[held_out]), y[held_out]))
 
 
 def holdout_split(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, portable_command, write_json
+from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, evaluation_result, portable_command, write_json
 
 
 def test_interval_of_a_coin_matches_the_normal_approximation():
@@ -42,3 +42,25 @@ def test_json_is_valid_and_refuses_nan(tmp_path):
 
 def test_a_command_does_not_tell_where_files_lie():
     assert portable_command("python /home/me/x/probe.py --data /data/fashion --out runs/a") == "python probe.py --data fashion --out runs/a"
+
+
+def test_a_result_by_hand_with_a_class_missing_on_either_side():
+    scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
+    result = evaluation_result(scores, np.array([0, 1, 1, 3]), np.array([0, 1, 2]), {"layer": 5}, class_names=["ant", "bee", "cat", "dog"])
+    assert result["top1"] == 0.5
+    assert result["top5"] is None
+    assert result["per_class"] == {"ant": 1.0, "bee": 0.5, "cat": None, "dog": 0.0}
+    assert result["classes_not_in_test"] == ["cat"]
+    assert result["classes_not_in_train"] == ["dog"]
+    assert result["seeds"] is None
+    assert result["protocol"] == {"layer": 5}
+
+
+def test_top_5_of_votes_counts_no_class_without_one():
+    scores = np.array([[1.0, 0, 0, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0, 0, 0]])
+    labels, classes = np.array([1, 1]), np.arange(7)
+    assert evaluation_result(scores, labels, classes, {})["top5"] == 1.0
+    voted = evaluation_result(scores, labels, classes, {}, votes=True, seed_accuracies=[0.5, 0.7])
+    assert voted["top5"] == 0.5
+    assert voted["seeds"]["mean"] == pytest.approx(0.6)
+    assert voted["seeds"]["std"] == pytest.approx(0.2 / 2**0.5)

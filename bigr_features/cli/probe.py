@@ -1,0 +1,234 @@
+"""`bigr probe`, `bigr knn`, `bigr sweep`: what are the features of a store worth?"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Linear probe of a feature store. Feature and settings are chosen on held-out training data; the test store is used once.
+
+    Parameters
+    ----------
+    train : Path
+        Feature store of the training images, as `bigr extract` wrote it.
+    out : Path
+        JSON to write.
+    test : Path, optional
+        Feature store of the test images; without one there are held-out numbers only.
+    names : tuple of str
+        Features to compare, such as block5_mean; default all of the store.
+    protocol : str
+        exact (logistic regression, regularisation chosen from Cs) or mae (BatchNorm, LARS, 90 epochs, base_lrs).
+    Cs : tuple of float
+        Inverse regularisations of the exact probe.
+    base_lrs : tuple of float
+        Learning rates of the mae probe, for batches of 256.
+    batch_size : int
+        Of the mae probe.
+    epochs : int
+        Of the mae probe.
+    warmup_epochs : int
+        Of the mae probe.
+    holdout : float
+        Share of the training images for every choice.
+    seeds : int
+        Repetitions of the chosen probe with other seeds (held-out split; for mae also weights and order), for the spread.
+    seed : int
+        Of the choice.
+    threads : int
+        CPU threads, 0 for the default.
+    """
+
+    train: Path
+    out: Path
+    test: Path | None = None
+    names: tuple[str, ...] = ()
+    protocol: str = "exact"
+    Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+    base_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    batch_size: int = 1024
+    epochs: int = 90
+    warmup_epochs: int = 10
+    holdout: float = 0.2
+    seeds: int = 1
+    seed: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class KNNConfig:
+    """k-NN by cosine over a feature store. Feature, k and temperature are chosen on held-out training data; the test store is used once.
+
+    Parameters
+    ----------
+    train : Path
+        Feature store of the training images, as `bigr extract` wrote it.
+    out : Path
+        JSON to write.
+    test : Path, optional
+        Feature store of the test images; without one there are held-out numbers only.
+    names : tuple of str
+        Features to compare; default all of the store.
+    k : tuple of int
+        Numbers of neighbours.
+    temperature : tuple of float
+        Of the votes, exp(similarity / temperature).
+    leave_one_out : bool
+        Also report the training images among themselves, none finding itself, with the chosen feature.
+    holdout : float
+        Share of the training images for every choice.
+    seed : int
+        Of the held-out split.
+    threads : int
+        CPU threads, 0 for the default.
+    """
+
+    train: Path
+    out: Path
+    test: Path | None = None
+    names: tuple[str, ...] = ()
+    k: tuple[int, ...] = (10, 20, 100, 200)
+    temperature: tuple[float, ...] = (0.07,)
+    leave_one_out: bool = False
+    holdout: float = 0.2
+    seed: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Every layer and pooling of a store with every probe: JSON, table, and a picture of accuracy over depth.
+
+    Parameters
+    ----------
+    train : Path
+        Feature store of the training images, as `bigr extract` wrote it.
+    out : Path
+        Folder for sweep.json and sweep.png.
+    test : Path, optional
+        Feature store of the test images, used once for the best of each probe; without one there are held-out numbers only.
+    names : tuple of str
+        Features to compare; default all of the store.
+    probes : tuple of str
+        Of exact, mae and knn.
+    k : tuple of int
+        Numbers of neighbours.
+    Cs : tuple of float
+        Inverse regularisations of the exact probe.
+    base_lrs : tuple of float
+        Learning rates of the mae probe, for batches of 256.
+    batch_size : int
+        Of the mae probe.
+    epochs : int
+        Of the mae probe.
+    warmup_epochs : int
+        Of the mae probe.
+    holdout : float
+        Share of the training images for every choice.
+    seed : int
+        Of the held-out split.
+    threads : int
+        CPU threads, 0 for the default.
+    """
+
+    train: Path
+    out: Path
+    test: Path | None = None
+    names: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ("exact", "knn")
+    k: tuple[int, ...] = (10, 20, 100, 200)
+    Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+    base_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    batch_size: int = 1024
+    epochs: int = 90
+    warmup_epochs: int = 10
+    holdout: float = 0.2
+    seed: int = 0
+    threads: int = 0
+
+
+def probe(config: ProbeConfig) -> None:
+    """Run the command; prints a table and writes the result."""
+    from ..evaluate.reports import write_json
+    from .probe_stores import evaluate_stores, open_stores
+
+    estimator = estimator_for(config.protocol, config)
+    if config.seeds < 1:
+        raise ValueError(f"seeds={config.seeds}; expected 1 or more.")
+    stores = open_stores(config)
+    result = evaluate_stores(stores, config.protocol, estimator, config, seeds=config.seeds)
+    write_json(config.out, {"command": "probe", **result})
+    print_rows({config.protocol: result})
+    print(f"wrote {config.out}")
+
+
+def knn(config: KNNConfig) -> None:
+    """Run the command; prints a table and writes the result."""
+    from ..evaluate.reports import write_json
+    from .probe_stores import evaluate_stores, open_stores
+
+    estimator = estimator_for("knn", config)
+    stores = open_stores(config)
+    result = evaluate_stores(stores, "knn", estimator, config, leave_one_out=config.leave_one_out)
+    write_json(config.out, {"command": "knn", **result})
+    print_rows({"knn": result})
+    if result["leave_one_out"]:
+        found = ", ".join(f"k={k} {100 * accuracy:.2f} %" for k, accuracy in result["leave_one_out"].items())
+        print(f"training images, leaving one out: {found}")
+    print(f"wrote {config.out}")
+
+
+def sweep(config: SweepConfig) -> None:
+    """Run the command; prints a table, writes the result and the picture."""
+    from ..evaluate.reports import write_json
+    from .probe_stores import draw_depth, evaluate_stores, open_stores
+
+    if not config.probes:
+        raise ValueError("probes is empty; give one or more of exact, mae and knn.")
+    estimators = {name: estimator_for(name, config) for name in config.probes}
+    stores = open_stores(config)
+    results = {name: evaluate_stores(stores, name, estimator, config) for name, estimator in estimators.items()}
+    write_json(config.out / "sweep.json", {"command": "sweep", "probes": results})
+    drawn = draw_depth(results, config.out / "sweep.png")
+    print_rows(results)
+    print(
+        f"wrote {config.out / 'sweep.json'}" + (" and sweep.png" if drawn else "; no picture, the store has features of one layer at most")
+    )
+
+
+def estimator_for(probe: str, config):
+    """The estimator of a probe's name, with the settings of the command."""
+    if probe == "exact":
+        from ..evaluate.linear_probe import LinearProbe
+
+        return LinearProbe(Cs=config.Cs)
+    if probe == "mae":
+        from ..evaluate.mae_probe import MAEProbe
+
+        settings = asdict(config)
+        return MAEProbe(**{name: settings[name] for name in ("base_lrs", "batch_size", "epochs", "warmup_epochs")})
+    if probe == "knn":
+        from ..evaluate.knn import KNNClassifier
+
+        return KNNClassifier(n_neighbors=config.k, temperature=getattr(config, "temperature", 0.07))
+    raise ValueError(f"there is no probe {probe!r}; choose exact, mae or knn.")
+
+
+def print_rows(results: dict[str, dict]) -> None:
+    """Every feature with every probe on held-out images; the chosen one also on the test images."""
+    print(f"{'probe':<7}{'feature':<18}{'dims':>6}{'held out':>10}{'test':>10}   95 % interval   chosen")
+    for probe, result in results.items():
+        for name, row in result["held_out"].items():
+            settings = ", ".join(f"{key} {value:g}" for key, value in row.items() if key not in ("holdout_accuracy", "features"))
+            test = f"{'':>10}   {'':<13}"
+            if name == result["chosen"] and result["test"]:
+                low, high = (100 * value for value in result["test"]["top1_interval"])
+                test = f"{100 * result['test']['top1']:>8.2f} %   {f'{low:.1f} - {high:.1f}':<13}"
+            mark = "  <- chosen" if name == result["chosen"] else ""
+            print(f"{probe:<7}{name:<18}{row['features']:>6}{100 * row['holdout_accuracy']:>8.2f} %{test}   {settings}{mark}")

@@ -1,0 +1,106 @@
+"""Promises of `bigr probe`, `bigr knn` and `bigr sweep`: one valid JSON, choices on training images, refusals in one line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from bigr_features import KNNClassifier, LinearProbe
+from bigr_features.cli import main
+from bigr_features.cli.probe_stores import layer_and_pooling
+from bigr_features.feature_store import FeatureStore
+
+NANO = shlex.split("extract --model bigr_nano --model-args depth=2 width=32 num_heads=2 --random --device cpu --threads 1 --limit 240")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probe")
+    for split in ("train", "test"):
+        main([*NANO, "--source", "sample:digits", "--split", split, "--out", str(folder / split), "--bits"])
+    main([*NANO, "--source", "sample:digits", "--split", "test", "--mask-ratio", "0.5", "--out", str(folder / "masked")])
+    return folder
+
+
+def run(folder, command: str) -> dict:
+    """Run a command in which {} stands for the folder, and read what it wrote."""
+    args = shlex.split(command.format(folder))
+    main(args)
+    out = args[args.index("--out") + 1]
+    return json.loads(open(f"{out}/sweep.json" if args[0] == "sweep" else out).read())
+
+
+def test_probe_chooses_on_training_images_and_reports_all(folder, capsys):
+    result = run(folder, "probe --train {0}/train --test {0}/test --Cs 0.01 0.1 --seeds 2 --out {0}/probe.json")
+    held_out = {name: row["holdout_accuracy"] for name, row in result["held_out"].items()}
+    assert set(held_out) == {"block0_mean", "block1_mean", "bits"}
+    assert result["chosen"] == max(held_out, key=held_out.get)
+    test, protocol = result["test"], result["protocol"]
+    assert test["top1_interval"][0] <= test["top1"] <= test["top1_interval"][1]
+    assert test["top1"] <= test["top5"] <= 1
+    assert len(test["per_class"]) == 10
+    assert len(test["seeds"]["top1"]) == 2
+    assert test["seeds"]["top1"][0] == pytest.approx(test["top1"])
+    assert protocol["feature"] == result["chosen"]
+    assert len(protocol["weights_sha256"]) == len(protocol["train"]["sha256"]) == 64
+    assert protocol["transform"]
+    assert "<- chosen" in capsys.readouterr().out
+    stores = [FeatureStore(folder / split) for split in ("train", "test")]
+    train, other = (np.asarray(store.features(result["chosen"])) for store in stores)
+    plain = LinearProbe(Cs=(0.01, 0.1)).fit(train, stores[0].labels)
+    assert plain.score(other, stores[1].labels) == pytest.approx(test["top1"])
+
+
+def test_maes_protocol_says_what_it_did(folder):
+    settings = "--protocol mae --base-lrs 10 100 --batch-size 64 --epochs 6 --warmup-epochs 2"
+    result = run(folder, f"probe --train {{0}}/train --test {{0}}/test {settings} --names block1_mean --out {{0}}/mae.json")
+    assert list(result["held_out"]) == ["block1_mean"]
+    assert result["protocol"]["probe"]["augmentation"].startswith("none")
+    assert result["protocol"]["probe"]["batch_size"] == 64
+    assert result["protocol"]["settings"]["base_lr"] in (10, 100)
+
+
+def test_knn_reports_leave_one_out(folder, capsys):
+    result = run(folder, "knn --train {0}/train --test {0}/test --k 1 5 --leave-one-out --out {0}/knn.json")
+    store = FeatureStore(folder / "train")
+    alone = KNNClassifier(n_neighbors=(1, 5)).fit(np.asarray(store.features(result["chosen"]), np.float32), store.labels)
+    assert result["leave_one_out"] == {str(k): accuracy for k, accuracy in alone.leave_one_out_accuracy().items()}
+    assert "leaving one out: k=1" in capsys.readouterr().out
+
+
+def test_sweep_draws_depth_and_without_a_test_store_gives_held_out_numbers_only(folder, capsys):
+    result = run(folder, "sweep --train {0}/train --probes exact knn --k 1 5 --Cs 0.01 0.1 --out {0}/sweep")
+    assert set(result["probes"]) == {"exact", "knn"}
+    for probe in result["probes"].values():
+        assert len(probe["held_out"]) == 3
+        assert probe["test"] is None
+    assert (folder / "sweep" / "sweep.png").stat().st_size > 10_000
+    assert "held out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("probe --train {0}/train --test {0}/masked --out {0}/x.json", "mask_ratio"),
+        ("probe --train {0}/train --names block9_mean --out {0}/x.json", "no feature 'block9_mean'"),
+        ("probe --train {0}/nothing --out {0}/x.json", "nothing"),
+        ("probe --train {0}/train --protocol svm --out {0}/x.json", "no probe 'svm'"),
+        ("probe --train {0}/train --protocol mae --batch-size 4096 --out {0}/x.json", "batch_size=4096"),
+        ("knn --train {0}/train --k 500 --out {0}/x.json", "n_neighbors=500"),
+        ("sweep --train {0}/train --probes --out {0}/x", "probes is empty"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(folder, command, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(shlex.split(command.format(folder)))
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    assert not (folder / "x.json").exists()
+
+
+def test_names_say_layer_and_pooling():
+    assert layer_and_pooling("block12_concat") == (12, "concat")
+    assert layer_and_pooling("bits") == (None, None)
