@@ -82,7 +82,7 @@ def main() -> None:
             "seed": args.seed,
         },
         "judge": {"epochs": args.epochs, "test_accuracy": float((seen == test_labels).mean())},
-        "real_train_images": measured(pooled_features(judge, spread(train, train_labels, args.images)), reference),
+        "real_train_images": measured(pooled_features(judge, spread(train, train_labels, args.images)), reference, args),
     }
     log.info("CNN %.2f %%, real training images at %s", 100 * result["judge"]["test_accuracy"], result["real_train_images"])
     done: dict[tuple, dict] = {}
@@ -115,6 +115,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=200, help="images for each setting, and to inpaint (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=12, help="of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[p for p in PARTS if p != "guidance"], help="default: %(default)s")
+    parser.add_argument("--resamples", type=int, default=200, help="of the bootstrap intervals (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--out", type=Path, default=Path("runs/sampling_quality"), help="folder for JSON and picture (default: %(default)s)"
@@ -138,8 +139,9 @@ def spread(images: Tensor, labels: np.ndarray, count: int) -> Tensor:
     return images[evenly(labels, count)]
 
 
-def measured(features: np.ndarray, reference: np.ndarray) -> dict:
-    return {"frechet": frechet_feature_distance(features, reference), "frechet_interval": frechet_interval(features, reference)}
+def measured(features: np.ndarray, reference: np.ndarray, args: argparse.Namespace) -> dict:
+    interval = frechet_interval(features, reference, resamples=args.resamples)
+    return {"frechet": frechet_feature_distance(features, reference), "frechet_interval": interval}
 
 
 def quality(model: nn.Module, judge: nn.Module, reference: np.ndarray, settings: dict, args: argparse.Namespace) -> dict:
@@ -151,7 +153,7 @@ def quality(model: nn.Module, judge: nn.Module, reference: np.ndarray, settings:
     seconds = time.perf_counter() - started
     correct = predicted(judge, images) == labels.numpy()
     share = {"recognised": float(correct.mean()), "recognised_interval": bootstrap_interval(correct)}
-    return {**measured(pooled_features(judge, images), reference), **share, "seconds_per_image": round(seconds / args.images, 4)}
+    return {**measured(pooled_features(judge, images), reference, args), **share, "seconds_per_image": round(seconds / args.images, 4)}
 
 
 def inpainting_quality(model: nn.Module, judge: nn.Module, train: Tensor, images: Tensor, labels: Tensor, args: argparse.Namespace) -> dict:

@@ -73,11 +73,11 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bigr_nano.fashion_mnist")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images at a time (default: %(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="images at a time (default: %(default)s)")
     parser.add_argument("--reveal-steps", type=int, default=20)
     parser.add_argument("--denoise-steps", type=int, default=100)
     parser.add_argument("--guidance-scale", type=float, default=2.5)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; torch's own number by default")
     parser.add_argument("--out", type=Path, default=Path("runs/sampling_speed"), help="folder for the JSON (default: %(default)s)")

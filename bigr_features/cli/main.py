@@ -44,6 +44,7 @@ def main(args: list[str] | None = None) -> None:
 
 _DESCRIPTION = (
     "BiGR from a folder of images: train-tokenizer, encode, train, export, in this order. "
+    "Pictures: generate, interpolate, inpaint, outpaint, edit, enrich. "
     "Set BIGR_TRACEBACK=1 to see where an error came from."
 )
 

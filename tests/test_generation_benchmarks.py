@@ -1,0 +1,35 @@
+"""Benchmarks of generation run as a user runs them, and the plain implementation they compare with draws the same codes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from .test_benchmarks import run
+
+
+def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
+    done = run("sampling_speed.py", *shlex.split(f"--batch 1 --reveal-steps 4 --denoise-steps 4 --rounds 1 --threads 1 --out {tmp_path}"))
+    assert done.returncode == 0, done.stderr
+    assert "speed-up" in done.stdout
+    result = json.loads((tmp_path / "sampling_speed_bigr_nano_fashion_mnist.json").read_text())
+    assert result["same_codes_from_same_noise"]["equal_bits"] > 0.99  # 1 unless a draw lies within rounding of its probability
+    row = result["batches"][0]
+    assert row["multiply_adds_per_image"]["ours"] < row["multiply_adds_per_image"]["plain"]
+    assert row["speedup"] > 0
+    assert row["floor_seconds_per_image"] > 0
+
+
+def test_sampling_quality_writes_table_json_and_picture(tmp_path):
+    done = run("sampling_quality.py", *shlex.split(f"--images 8 --epochs 1 --resamples 5 --parts posterior inpainting --out {tmp_path}"))
+    assert done.returncode == 0, done.stderr
+    assert "real training images" in done.stdout
+    result = json.loads((tmp_path / "sampling_quality.json").read_text())
+    assert [row["posterior"] for row in result["posterior"]] == ["official", "exact"]
+    for row in [*result["posterior"], result["real_train_images"]]:
+        low, high = row["frechet_interval"]
+        assert 0 <= low <= row["frechet"] <= high
+    shares = result["inpainting"]["kept_class"]
+    assert len(shares) == 4
+    assert all(0 <= entry["share"] <= 1 for entry in shares.values())
+    assert (tmp_path / "sampling_quality.png").stat().st_size > 5_000
