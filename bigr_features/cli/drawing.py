@@ -88,9 +88,9 @@ class Session:
         with tqdm(total=len(parts) * passes * steps, desc=self.command, bar_format=_BAR) as bar:
 
             def on_step(step) -> None:
-                rounds = sum(later <= earlier for earlier, later in pairwise(seen))
                 seen.append(step.step)
-                bar.update(max(0, (len(images) * passes + rounds) * steps + step.step + 1 - bar.n))
+                finished = min(passes - 1, sum(later <= earlier for earlier, later in pairwise(seen)))
+                bar.update(max(0, (len(images) * passes + finished) * steps + step.step + 1 - bar.n))
                 if not images and (self.config.strip or self.config.gif):
                     self.steps.append(step)
 
@@ -132,7 +132,8 @@ class Session:
 
         if not hasattr(self, "_identity"):
             self._identity = {"version": version("bigr-features"), "weights_sha256": fingerprint(self.model)}
-        return {"command": self.command, "model": self.config.model, **self._identity, **self.settings}
+        steps = self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
+        return {"command": self.command, "model": self.config.model, **self._identity, **self.settings, "num_reveal_steps": steps}
 
 
 def session(config: DrawingConfig, command: str) -> Session:

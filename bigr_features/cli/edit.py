@@ -206,18 +206,16 @@ def enrich(config: EnrichConfig) -> None:
         raise ValueError(f"--shrink-to {config.shrink_to} was given; give 1..{size} pixels, or 0 to leave the pictures as they are.")
     labels = labels_of(config, run)
     small = [read_small(source, config, run) for source in config.images]
-    results = run.draw(
-        len(small),
-        lambda part, calls: torch.cat(
-            [
-                editing.enrich(
-                    run.model, small[i], labels[i : i + 1], num_passes=config.num_passes, **{**calls, "seeds": [config.seed + i]}
-                ).images
-                for i in range(len(small))[part]
-            ]
-        ),
-        passes=config.num_passes,
-    )
+
+    def drawn(part: slice, calls: dict) -> Tensor:
+        """One by one, as they may differ in size; the steps of the first are looked at."""
+        images = []
+        for i in range(len(small))[part]:
+            own = {**calls, "seeds": [config.seed + i], "on_step": calls["on_step"] if i == part.start else None}
+            images.append(editing.enrich(run.model, small[i], labels[i : i + 1], num_passes=config.num_passes, **own).images)
+        return torch.cat(images)
+
+    results = run.draw(len(small), drawn, passes=config.num_passes)
     cells = [[pictures.to_uint8(one)[0], result] for one, result in zip(small, pictures.to_uint8(results), strict=True)]
     facts = {"num_passes": config.num_passes, "shrink_to": config.shrink_to}
     run.save(pictures.sheet(cells, columns=["given", "enriched"]), results, stems(config.images), labels=labels.tolist(), **facts)

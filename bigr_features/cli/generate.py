@@ -95,7 +95,7 @@ def interpolate(config: InterpolateConfig) -> None:
     cells = pictures.to_uint8(images)
     columns = ["\n".join(f"{weight:.0%} of {label}" for label, weight in zip(config.labels, row, strict=True) if weight) for row in weights]
     lines = [cells[start : start + len(weights)] for start in range(0, len(cells), len(weights))]
-    run.save(pictures.sheet(lines, columns=columns), images, weights=rows.tolist())
+    run.save(pictures.sheet(lines, columns=columns), images, classes=list(config.labels), weights=rows.tolist())
 
 
 def _classes(config: GenerateConfig, run: Session) -> list[int]:

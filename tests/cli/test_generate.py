@@ -62,13 +62,14 @@ def test_generate_without_a_class_in_small_batches():
 def test_interpolate():
     command("interpolate --labels 1 3 8 --num-images 5 --num-rows 1 --out way.png")
     settings = read_settings("way.png")
+    assert settings["classes"] == [1, 3, 8]
     assert settings["weights"][1] == [0.5, 0.5, 0.0]
     assert settings["seeds"] == [0] * 5
 
 
 @pytest.mark.parametrize("name", ["inpaint", "outpaint", "edit", "enrich"])
 def test_editing_commands_need_only_a_picture(name, capsys):
-    command(f"{name} {SAMPLE} {OTHER} --results each")
+    command(f"{name} {SAMPLE} {OTHER} --results each --strip strip.png")
     out = {"inpaint": "inpainted", "outpaint": "outpainted", "edit": "edited", "enrich": "enriched"}[name]
     settings = read_settings(f"{out}.png")
     assert settings["command"] == name
