@@ -1,7 +1,7 @@
 """What each choice in sampling does to the images: Frechet distance of CNN features to real test images, and the class a CNN sees.
 
 - The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale).
-- Sweeps over reveal steps and denoise steps (its Figure 3), and over guidance scales.
+- Sweeps over reveal steps (in entropy and in random order) and denoise steps (its Figure 3), and over guidance scales.
 - The official against the exact reverse step.
 - Inpainting a central hole of half the side: how often the CNN still sees the class it saw in the original, against a hole filled with the
   mean of the training images.
@@ -48,9 +48,10 @@ SWEEPS = {
     "posterior": {posterior: {"posterior": posterior} for posterior in ("official", "exact")},
     "denoise": {steps: {"num_denoise_steps": steps} for steps in (4, 8, 16, 32)},
     "reveal": {steps: {"num_reveal_steps": steps} for steps in (4, 8, 12, 20)},
+    "reveal_random": {steps: {"num_reveal_steps": steps, "order": "random", **NO_GUMBEL} for steps in (4, 8, 12, 20)},
     "guidance": {scale: {"guidance_scale": scale} for scale in (1.0, 1.5, 2.5, 4.0)},
 }
-PARTS = ("order", "inpainting", "posterior", "denoise", "reveal", "guidance")
+PARTS = ("order", "inpainting", "posterior", "denoise", "reveal", "reveal_random", "guidance")
 
 
 def main() -> None:
@@ -213,6 +214,7 @@ def plot(result: dict, path: Path) -> None:
     titles = {
         "order": "order of reveal",
         "reveal": "reveal steps",
+        "reveal_random": "reveal steps, random order",
         "denoise": "denoise steps",
         "posterior": "reverse step",
         "guidance": "guidance scale",
