@@ -216,9 +216,18 @@ def votes(indices: np.ndarray, distances: np.ndarray, y: np.ndarray, args: argpa
 def print_table(result: dict) -> None:
     if "probe" in result:
         probe = result["probe"]
-        print(
-            f"\n{'C':>10}{'objective':>12}{'sklearn':>12}{'acc.':>8}{'sklearn':>9}{'iter.':>7}{'sklearn':>9}{'sklearn s':>11}{'one fit s':>11}"
-        )
+        widths = {
+            "C": 10,
+            "objective": 12,
+            "sklearn": 12,
+            "acc.": 8,
+            "sklearn ": 9,
+            "iter.": 7,
+            " sklearn": 9,
+            "sklearn s": 11,
+            "one fit s": 11,
+        }
+        print("\n" + "".join(f"{name.strip():>{width}}" for name, width in widths.items()))
         for row in probe["rows"]:
             single = f"{row['single_fit_seconds']:.2f}" if row["single_fit_seconds"] else ""
             print(

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 PRODUCT_BYTES = 2**26  # of the similarities computed at a time
 MARGIN = 96  # items of a shortlist beyond the neighbours asked for
+BLOCK = 1024  # rows of a gallery that are prepared at a time, few enough to stay in cache
 GROUP = 32  # items of which only the best is looked at first
 
 
@@ -49,10 +50,10 @@ class CosineSearch:
             self._centre = self.gallery.mean(0)  # (D,)
             self._rough = torch.empty(self.gallery.shape, dtype=torch.bfloat16)
             error = length = 0.0
-            for start in range(0, len(gallery), 4096):
-                centred = torch.from_numpy(self.gallery[start : start + 4096] - self._centre)
+            for start in range(0, len(gallery), BLOCK):
+                centred = torch.from_numpy(self.gallery[start : start + BLOCK] - self._centre)
                 rough = centred.to(torch.bfloat16)
-                self._rough[start : start + 4096] = rough
+                self._rough[start : start + BLOCK] = rough
                 error = max(error, float((centred - rough.float()).norm(dim=1).max()))
                 length = max(length, float(rough.float().norm(dim=1).max()))
             self._error, self._length = error, length
@@ -140,7 +141,14 @@ def _largest(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def unit_length(features: np.ndarray) -> np.ndarray:
     """float32 rows of length 1; zero rows stay zero."""
     features = np.asarray(features)
-    largest = np.abs(features).max(axis=1, keepdims=True)
-    scaled = features / np.where(largest > 0, largest, 1)  # squares of very large or small features would leave the range of floats
-    lengths = np.sqrt(np.square(scaled).sum(1, keepdims=True))
-    return np.ascontiguousarray(scaled / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+    unit = np.empty(features.shape, np.float32)
+    for start in range(0, len(features), BLOCK):
+        block = features[start : start + BLOCK]
+        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
+        if not ((lengths > 1e-15) & (lengths < 1e15)).all():  # squares of very small or large features leave the range of floats
+            largest = np.abs(block).max(1, keepdims=True)
+            block = block / np.where(largest > 0, largest, 1)
+            lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
+            lengths[lengths == 0] = 1
+        np.divide(block, lengths[:, None], out=unit[start : start + BLOCK], casting="same_kind")
+    return unit
