@@ -53,9 +53,12 @@ def to_lance(gallery: Gallery, uri: str | Path, table: str = "gallery"):
     if not len(gallery):
         raise ValueError(f"the gallery {gallery.folder} is empty; there is nothing to write.")
     database = lancedb.connect(str(uri))
-    if table in database.table_names():
-        raise ValueError(f"{uri} has a table {table!r} already; drop it, or give another name.")
-    return database.create_table(table, data=_batches(gallery, lists=True), schema=_schema(gallery, lists=True))
+    try:
+        return database.create_table(table, data=_batches(gallery, lists=True), schema=_schema(gallery, lists=True))
+    except (ValueError, OSError) as error:
+        if "already exists" not in str(error):
+            raise
+        raise ValueError(f"{uri} has a table {table!r} already; drop it, or give another name.") from error
 
 
 def _pyarrow(part: str):

@@ -44,6 +44,14 @@ class Queries(Contents):
         if differing:
             raise ValueError(f"the gallery {self.folder} was made in another way: {'; '.join(differing)}. Query it with what made it.")
 
+    def binarize(self, features: np.ndarray) -> np.ndarray:
+        """Packed bits (Q, ceil(K / 8)) of features, as the gallery makes them; ValueError if it does not."""
+        if self._collection.binarizer is None:
+            raise ValueError(
+                f"the gallery {self.folder} makes no bits of features; create it with binarize='sign' or 'itq', and add images."
+            )
+        return self._collection.binarizer.bits(arguments.check_features(features, self.dim))
+
     def search(
         self,
         features: np.ndarray | None = None,

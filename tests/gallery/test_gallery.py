@@ -461,3 +461,6 @@ def test_settings_are_the_same_after_opening(tmp_path):
     assert opened.settings == settings
     assert (opened.dim, opened.num_bits, opened.index_factory) == (16, 12, "BFlat")
     assert opened.bits.shape == (30, 2)
+    np.testing.assert_array_equal(opened.binarize(vectors(30)), opened.bits)
+    with pytest.raises(ValueError, match="makes no bits of features"):
+        Gallery.create(tmp_path / "h").binarize(vectors(1))

@@ -72,17 +72,14 @@ def test_the_page_is_one_escaped_file(results, tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_a_browser_shows_the_page_and_runs_nothing_in_it(results, tmp_path):
     path = write_sheet(tmp_path / "sheet.html", results, title="A title")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"]
-    shown = subprocess.run(
-        [CHROMIUM, *options, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    ).stdout
+    shot, profile = tmp_path / "shot.png", f"--user-data-dir={tmp_path / 'profile'}"
+    browser = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", profile]
+    shown = subprocess.run([*browser, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
     assert "<title>A title</title>" in shown
     assert "<title>attacked" not in shown
     assert shown.count("<figure") == 14
-    subprocess.run(
-        [CHROMIUM, *options, f"--screenshot={tmp_path / 'shot.png'}", path.as_uri()], capture_output=True, timeout=120, check=True
-    )
-    colors = {color for _, color in Image.open(tmp_path / "shot.png").convert("RGB").getcolors(1 << 20)}
+    subprocess.run([*browser, f"--screenshot={shot}", path.as_uri()], capture_output=True, timeout=120, check=True)
+    colors = {color for _, color in Image.open(shot).convert("RGB").getcolors(1 << 20)}
     assert {(0, 114, 178), (213, 94, 0)} <= colors  # frames of hits of the query's class and of another
 
 
@@ -104,7 +101,7 @@ def test_links_lead_to_files_that_are_there_or_nowhere(tmp_path, source, target)
 
 
 def test_other_sheets_are_refused(results, tmp_path):
-    with pytest.raises(ValueError, match="neither .png nor .html"):
+    with pytest.raises(ValueError, match=r"neither \.png nor \.html"):
         write_sheet(tmp_path / "sheet.pdf", results)
     with pytest.raises(ValueError, match="no results"):
         write_sheet(tmp_path / "sheet.png", [])
