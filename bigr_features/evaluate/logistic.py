@@ -26,6 +26,7 @@ from torch import Tensor
 from .arrays import StandardizedRows
 
 MEMORY = 10  # pairs that L-BFGS remembers
+REFRESH = 6  # iterations at one C from which the Hessian has changed enough to be factored again for the next
 PATIENCE = 8  # iterations without a smaller gap, after which rounding is all that is left
 ROUNDING = {torch.float64: 1e-13, torch.float32: 5e-7, torch.bfloat16: 1e-5}  # of a mean over samples, relative
 
@@ -90,14 +91,17 @@ def fit_path(
         theta[:, :-1], theta[:, -1] = start.weight, start.bias
     fast = bfloat16_is_fast() if fast is None else fast
     fits: dict[float, LogisticFit] = {}
+    stale = True
     for C in sorted({float(C) for C in Cs}):
         # two classes: scikit-learn fits one vector w, which is the difference of our two, so that |W|^2 = |w|^2 / 2
         penalty = (2 if num_classes == 2 else 1) / (features.shape[0] * C)
-        problem.refresh_preconditioner(theta)
+        if stale:
+            problem.refresh_preconditioner(theta)
         steps = 0
         if fast and problem.dtype == torch.float32:
             theta, _, _, steps, _ = _minimise(problem, theta, penalty, max_iter, max(tol, 1e-3), torch.bfloat16)
         theta, value, gap, more, converged = _minimise(problem, theta, penalty, max_iter - steps, tol, problem.dtype)
+        stale = steps + more >= REFRESH
         fits[C] = LogisticFit(C, theta[:, :-1].clone(), theta[:, -1].clone(), value, gap, steps + more, converged)
     return [fits[float(C)] for C in Cs]
 
