@@ -73,7 +73,7 @@ def main() -> None:
         "queries": "test images",
         "gallery": "training images",
         "layer": layer,
-        "chosen": "highest mAP of 1,000 training images among the others",
+        "chosen": "highest mAP of up to 1,000 training images among the others",
         "held_out_map_of_layers": layers,
         "mAP": "over the whole ranking, ties in random order; interval: 95 % bootstrap over queries",
         "bytes": "of the index in memory, for one image",
@@ -105,7 +105,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="bigr_nano.fashion_mnist", help="name of a BiGR model (default: %(default)s)")
     parser.add_argument("--random", action="store_true", help="leave the weights random, as a baseline")
     parser.add_argument("--data", help="images with splits train and test, as `bigr` takes them (default: the sample of Fashion-MNIST)")
-    parser.add_argument("--queries", type=int, help="take so many test images (default: all)")
+    parser.add_argument("--queries", type=int, help="take so many test images, at random (default: all)")
+    parser.add_argument("--images", type=int, help="take so many training images, at random (default: all)")
     parser.add_argument("--scale", type=int, default=0, help="number of vectors of the scale experiment (default: none)")
     parser.add_argument("--noise", type=float, default=0.3, help="of --scale, in standard deviations of a feature (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
@@ -129,9 +130,10 @@ def load(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         images = {split: found.read(np.arange(len(found)))[0][..., 0] for split, found in sets.items()}
         labels = {split: found.labels for split, found in sets.items()}
         name = source = Path(args.data).name
-    if args.queries:
-        picked = np.sort(np.random.default_rng(args.seed).permutation(len(labels["test"]))[: args.queries])
-        images["test"], labels["test"] = images["test"][picked], labels["test"][picked]
+    for split, count in (("train", args.images), ("test", args.queries)):
+        if count:
+            picked = np.sort(np.random.default_rng(args.seed).permutation(len(labels[split]))[:count])
+            images[split], labels[split] = images[split][picked], labels[split][picked]
     sizes = {split: len(labels[split]) for split in labels}
     hashed = array_hash(images["train"], labels["train"], images["test"], labels["test"])
     return images, labels, {"name": name, "source": source, **sizes, "sha256": hashed}
@@ -150,9 +152,9 @@ def read(model: torch.nn.Module, images: dict) -> tuple[dict, dict]:
 
 
 def layer_scores(features: dict, labels: np.ndarray, seed: int) -> dict:
-    """mAP by layer of 1,000 training images among the other ones."""
+    """mAP by layer of up to 1,000 training images among the other ones."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    queries, gallery = order[:1000], order[1000:]
+    queries, gallery = np.split(order, [min(1000, len(order) // 4)])
     return {
         layer: evaluate_retrieval(x[queries], x[gallery], labels[queries], labels[gallery], seed=seed).mean_average_precision
         for layer, x in features.items()

@@ -49,3 +49,24 @@ def test_linear_probe_names_an_unknown_dataset(tmp_path):
     done = run("linear_probe.py", "--dataset", "imagenet", "--out", str(tmp_path))
     assert done.returncode == 2
     assert "fashion_mnist" in done.stderr
+
+
+def test_retrieval_writes_tables_json_and_picture(tmp_path):
+    done = run("retrieval.py", "--images", "300", "--queries", "40", "--scale", "3000", "--threads", "1", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "two stages, share of exact mAP" in done.stdout
+    result = json.loads((tmp_path / "retrieval_fashion_mnist_sample.json").read_text())
+    rows = {row["method"]: row for row in result["rows"]}
+    assert len(rows) == 10
+    assert rows["features, flat"]["bytes"] > 20 * rows["features, ITQ, 144 bits"]["bytes"]
+    assert all(0 <= row["recall_at_1"] <= row["recall_at_10"] <= 1 for row in rows.values())
+    curve = result["two_stage_curve"]
+    assert curve[0]["map"] == pytest.approx(rows["features, ITQ, 144 bits"]["map"])
+    assert [point["shortlist"] for point in curve] == sorted(point["shortlist"] for point in curve)
+    assert (tmp_path / "retrieval_fashion_mnist_sample.png").stat().st_size > 10_000
+    scale = json.loads((tmp_path / "retrieval_scale.json").read_text())["rows"]
+    recalls = {}
+    for row in scale:
+        recalls.setdefault(row["method"], []).append(row["index_recall_at_10"])
+    assert len(recalls) == 3
+    assert all(found == sorted(found) for found in recalls.values()), "more effort found less"
