@@ -274,9 +274,16 @@ def print_table(result: dict) -> None:
         f"\n{result['model']}, {protocol['num_reveal_steps']} reveal and {protocol['num_denoise_steps']} denoise steps, "
         f"{protocol['device']}, {protocol['threads']} threads"
     )
-    print(
-        f"{'batch':>6}{'plain s/image':>15}{'ours s/image':>14}{'speed-up':>10}{'in CPU s':>10}{'floor':>10}{'floor/ours':>12}{'halton':>10}"
+    head = (
+        ("batch", 6),
+        ("plain s/image", 15),
+        ("ours s/image", 14),
+        ("speed-up", 10),
+        ("in CPU s", 10),
+        ("floor", 10),
+        ("floor/ours", 12),
     )
+    print("".join(f"{name:>{width}}" for name, width in (*head, ("halton", 10))))
     for row in result["batches"]:
         seconds = row["seconds_per_image"]
         print(
