@@ -84,7 +84,7 @@ class Gallery(Queries):
 
     @classmethod
     def from_store(cls, folder: str | Path, store, feature: str | None = None, bits: str = "bits", **fields) -> Gallery:
-        """A new gallery of everything in a feature store.
+        """A new gallery of everything in a feature store, whose vectors pass through memory once.
 
         Parameters
         ----------
