@@ -79,7 +79,7 @@ def generate(config: GenerateConfig) -> None:
 
 def interpolate(config: InterpolateConfig) -> None:
     """Run `bigr interpolate`."""
-    from ..sampling import editing
+    from ..sampling import interpolation
 
     run = session(config, "interpolate")
     no_null(config.labels, run, "interpolation")
@@ -87,11 +87,13 @@ def interpolate(config: InterpolateConfig) -> None:
         raise ValueError(f"--num-rows {config.num_rows} was given; give 1 or more.")
     mixed = len(config.labels)
     weights = (
-        editing.normalized_weights([config.mixture], mixed) if config.mixture else editing.path_weights(mixed, config.num_images)
+        interpolation.normalized_weights([config.mixture], mixed)
+        if config.mixture
+        else interpolation.path_weights(mixed, config.num_images)
     )  # (n, J)
     rows = weights.repeat(config.num_rows, 1)
     seeds = [config.seed + row for row in range(config.num_rows) for _ in weights]
-    images = run.draw(len(rows), lambda part, calls: editing.interpolate(run.model, config.labels, rows[part], **calls), seeds=seeds)
+    images = run.draw(len(rows), lambda part, calls: interpolation.interpolate(run.model, config.labels, rows[part], **calls), seeds=seeds)
     cells = pictures.to_uint8(images)
     columns = ["\n".join(f"{weight:.0%} of {label}" for label, weight in zip(config.labels, row, strict=True) if weight) for row in weights]
     lines = [cells[start : start + len(weights)] for start in range(0, len(cells), len(weights))]

@@ -1,6 +1,7 @@
 """Drawing new codes from a generator, and editing images with it."""
 
-from .editing import Edited, edit, enrich, inpaint, interpolate, outpaint
+from .editing import Edited, edit, enrich, inpaint, outpaint
+from .interpolation import interpolate
 from .masked import RevealStep, sample_codes
 from .settings import SamplingSettings
 

@@ -1,6 +1,6 @@
-"""Zero-shot uses of one generator: inpaint, outpaint, class-conditional edit, interpolate, enrich (BiGR, arXiv:2410.14672).
+"""Zero-shot uses of one generator: inpaint, outpaint, class-conditional edit, enrich (BiGR, arXiv:2410.14672).
 
-B images, C channels, S side in pixels, N = G * G tokens, K bits, J classes.
+B images, C channels, S side in pixels, N = G * G tokens, K bits.
 
 Each takes the backbone that `timm.create_model` makes, encodes what is known, draws the hidden tokens with `sample_codes`, and decodes.
 Known tokens are never written, and every hidden token is drawn exactly once. With `seeds`, encoder, generator and decoder run image by
@@ -9,8 +9,7 @@ image, so that an image is the same alone and in any batch.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +24,6 @@ from .masked import sample_codes
 from .noise import make_noise
 from .orders import ranks
 from .settings import SamplingSettings
-
-log = logging.getLogger(__name__)
 
 CHUNK = 64
 
@@ -108,7 +105,7 @@ def edit(model: nn.Module, images: Tensor, mask, labels: int | Tensor, **options
     labels : int or Tensor (B,)
         Class of what is drawn. The null class is refused, as it asks for nothing.
     """
-    _refuse_null(model, labels, "edit", "use inpaint to fill the region without a class")
+    refuse_null(model, labels, "edit", "use inpaint to fill the region without a class")
     return inpaint(model, images, mask, labels, **options)
 
 
@@ -204,82 +201,6 @@ def enrich(
     return Edited(decoded, decoded, codes, known, torch.ones_like(part, dtype=torch.bool), None)
 
 
-@torch.no_grad()
-def interpolate(
-    model: nn.Module,
-    labels: Sequence[int],
-    weights: Tensor | Sequence[Sequence[float]] | None = None,
-    *,
-    num_images: int = 8,
-    seeds: Sequence[int] | Tensor | None = None,
-    generator: torch.Generator | None = None,
-    **settings,
-) -> Tensor:
-    """Images between classes, from weighted sums of class embeddings.
-
-    Parameters
-    ----------
-    labels : J class indices, 2 or more
-    weights : (n, J), optional
-        One row an image, not negative. Rows that do not sum to 1 are divided by their sum, and a warning is logged. By default `num_images`
-        rows lead from class to class in the order given, in equal steps.
-    seeds : n integers, optional
-        By default 0 for all, so that all images are drawn from the same noise and differ by class only.
-    generator : torch.Generator, optional
-        In place of seeds: other noise for each image.
-    **settings
-        As in `sample_codes`.
-
-    Returns
-    -------
-    Tensor (n, C, S, S) in [0, 1]
-    """
-    labels = torch.as_tensor(list(labels))
-    if labels.dim() != 1 or len(labels) < 2:
-        raise ValueError(f"{len(labels)} classes were given; interpolation needs 2 or more.")
-    checks.check_labels(labels, model.generator.null_class)
-    _refuse_null(model, labels, "interpolate", "give classes only")
-    rows = path_weights(len(labels), num_images) if weights is None else normalized_weights(weights, len(labels))  # (n, J)
-    if seeds is None and generator is None:
-        seeds = [0] * len(rows)
-    mixed = labels.expand(len(rows), len(labels))
-    return model.generate(mixed, label_weights=rows, seeds=seeds, generator=generator, **settings)
-
-
-def path_weights(num_classes: int, num_images: int) -> Tensor:
-    """Weights (n, J) that lead from the first class through the others to the last in equal steps; each row sums to 1."""
-    if num_images < 2:
-        raise ValueError(f"num_images={num_images}; a path between classes has at least its 2 ends.")
-    position = torch.linspace(0, num_classes - 1, num_images)[:, None]  # (n, 1)
-    return (1 - (position - torch.arange(num_classes)).abs()).clamp(min=0)
-
-
-def normalized_weights(weights, num_classes: int) -> Tensor:
-    """Weights (n, J) with each row summing to 1; says so if it had to divide.
-
-    Raises
-    ------
-    ValueError
-        For another number of classes, negative weights, NaN, or a row of zeros.
-    """
-    weights = torch.as_tensor(weights, dtype=torch.float64)
-    weights = weights[None] if weights.dim() == 1 else weights
-    if weights.dim() != 2 or weights.shape[1] != num_classes or len(weights) == 0:
-        raise ValueError(f"weights have shape {tuple(weights.shape)}; expected (images, {num_classes}), one weight a class.")
-    wrong = ~(weights.isfinite() & (weights >= 0))
-    if wrong.any():
-        raise ValueError(f"weights hold {weights[wrong][0].item():g}; expected numbers of 0 or more.")
-    total = weights.sum(1, keepdim=True)
-    if (total == 0).any():
-        raise ValueError("the weights of an image are all 0; give at least one class some weight.")
-    off = ((total - 1).abs() > 1e-6).flatten()
-    if off.any():
-        log.warning(
-            "weights of %d of %d images do not sum to 1 (the first to %g); divided by their sum", off.sum(), len(off), total[off][0]
-        )
-    return (weights / total).float()
-
-
 def _draw(model, images, masks, labels, conceal, composite, blend, num_reveal_steps, settings) -> Edited:
     """Encode, draw the tokens that `masks` (B, S, S) touches, decode, and put the result into the original."""
     if blend and not composite:
@@ -333,7 +254,8 @@ def _labels(model: nn.Module, labels: int | Tensor | None, batch: int) -> Tensor
     return labels
 
 
-def _refuse_null(model: nn.Module, labels, what: str, instead: str) -> None:
+def refuse_null(model: nn.Module, labels, what: str, instead: str) -> None:
+    """An error if there is no label, or one is the null class."""
     null = model.generator.null_class
     if labels is None or bool((torch.as_tensor(labels) == null).any()):
         given = "no label" if labels is None else f"label {null}, the null class,"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from bigr_features.sampling import RevealStep, edit, enrich, inpaint, interpolate, outpaint, regions
-from bigr_features.sampling.editing import normalized_weights, path_weights
+from bigr_features.sampling.interpolation import normalized_weights, path_weights
 
 from ..helpers import backbone, pixels
 
