@@ -109,6 +109,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="take so many training images, at random (default: all)")
     parser.add_argument("--scale", type=int, default=0, help="number of vectors of the scale experiment (default: none)")
     parser.add_argument("--noise", type=float, default=0.3, help="of --scale, in standard deviations of a feature (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1, help="time each speed so long (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/retrieval"), help="folder for JSON and picture (default: %(default)s)")
@@ -217,7 +218,7 @@ def row(name: str, index: VectorIndex, rows: dict, labels: dict, args: argparse.
         "recall_at_10": float(relevant[:, :10].any(1).mean()),
         "bytes": bytes_of(index) / len(index),
         "build_seconds": built,
-        **speed(search, len(queries)),
+        **speed(search, len(queries), args.seconds),
     }
     exhaustive = index.is_flat and rerank is None
     if exhaustive:
@@ -234,7 +235,7 @@ def bytes_of(index: VectorIndex) -> int:
         return (Path(folder) / "index").stat().st_size
 
 
-def speed(search, count: int) -> dict:
+def speed(search, count: int, seconds: float) -> dict:
     """Median milliseconds of one query, and queries a second, 256 at a time."""
     single = []
     for i in range(min(100, count)):
@@ -242,7 +243,7 @@ def speed(search, count: int) -> dict:
         search(slice(i, i + 1), 10)
         single.append(time.perf_counter() - start)
     done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < 1:
+    while time.perf_counter() - start < seconds:
         place = done % max(1, count - 256)
         search(slice(place, place + 256), 10)
         done += min(256, count)
@@ -294,14 +295,17 @@ def scale_rows(features: dict, args: argparse.Namespace) -> list[dict]:
         del vectors, bits
         lists = min(2048, 2 ** round(np.log2(4 * args.scale**0.5)))
         plans = [
-            ("sign bits, Hamming, flat", "hamming", "BFlat", [None]),
-            ("sign bits + re-rank from disk", "two_stage", "BFlat", [100, 300, 1000]),
-            (f"IVF{lists}, 8 bits a feature", "cosine", f"IVF{lists},SQ8", [8, 16, 32, 64]),
+            (
+                "BFlat",
+                [("sign bits, Hamming, flat", "hamming", None)] + [("+ re-rank from disk", "two_stage", n) for n in (100, 300, 1000)],
+            ),
+            (f"IVF{lists},SQ8", [(f"IVF{lists}, 8 bits a feature", "cosine", n) for n in (4, 8, 16, 32, 64)]),
         ]
         rows = []
         for plan in plans:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                rows += pool.apply(measure, (*plan, vectors_file, bits_file, queries, binarizer.bits(queries), exact, args.threads))
+                files = vectors_file, bits_file
+                rows += pool.apply(measure, (*plan, *files, queries, binarizer.bits(queries), exact, args.threads, args.seconds))
             log.info("  %s done", plan[0])
     return rows
 
@@ -311,23 +315,21 @@ def noisy(base: np.ndarray, picked: np.ndarray, spread: np.ndarray, rng: np.rand
     return base[picked] + spread * rng.standard_normal((len(picked), base.shape[1]), dtype=np.float32)
 
 
-def measure(name, metric, factory, efforts, vectors_file, bits_file, queries, query_bits, exact, threads) -> list[dict]:
-    """Build one index in this process, and search it with more and more effort."""
+def measure(factory, ways, vectors_file, bits_file, queries, query_bits, exact, threads, seconds) -> list[dict]:
+    """Build one index in this process, and search it in several ways."""
     import faiss
 
     faiss.omp_set_num_threads(threads)
     vectors, bits = np.load(vectors_file, mmap_mode="r"), np.load(bits_file, mmap_mode="r")
-    index = VectorIndex(vectors.shape[1], factory) if metric == "cosine" else BitIndex(bits.shape[1], factory)
-    index.search(index._prepared((vectors if metric == "cosine" else bits)[:1]), 1) if index.is_flat else None
+    index = BitIndex(bits.shape[1], factory) if factory.startswith("B") else VectorIndex(vectors.shape[1], factory)
     before, start = memory(), time.perf_counter()
-    index.build(vectors if metric == "cosine" else bits)
+    index.build(bits if index.metric == "hamming" else vectors)
     built, held = time.perf_counter() - start, memory() - before
     rows = []
-    for effort in efforts:
+    for name, metric, effort in ways:
         searcher = Searcher(metric, index, vectors, bits, effort if metric == "two_stage" else 1)
         if metric == "cosine":
-            index.effort = effort
-            index._set_effort()
+            index.set_effort(effort)
 
         def search(which: slice, k: int, searcher=searcher) -> np.ndarray:
             none = [np.empty(0, int)] * len(queries[which])
@@ -335,7 +337,7 @@ def measure(name, metric, factory, efforts, vectors_file, bits_file, queries, qu
 
         found = np.concatenate([search(slice(i, i + 250), 10) for i in range(0, len(queries), 250)])
         result = {"method": name, "effort": effort, "index_recall_at_10": index_recall(found, exact), "megabytes": held / 1e6}
-        rows.append({**result, "build_seconds": built, **speed(search, len(queries))})
+        rows.append({**result, "build_seconds": built, **speed(search, len(queries), seconds)})
     return rows
 
 

@@ -68,7 +68,7 @@ class VectorIndex:
         self.dim, self.factory, self.effort = dim, factory, effort
         self._index = self._new()
         self.is_flat = type(self._index).__name__ in ("IndexFlat", "IndexFlatIP", "IndexBinaryFlat")
-        self._set_effort()
+        self.set_effort(self.effort)
 
     def __len__(self) -> int:
         return self._index.ntotal
@@ -87,12 +87,14 @@ class VectorIndex:
     def _prepared(self, rows) -> np.ndarray:
         return normalized(rows)
 
-    def _set_effort(self) -> None:
+    def set_effort(self, effort: int | None) -> None:
+        """Search so many lists (IVF) or keep so many candidates (HNSW) from now on; None is the default."""
+        self.effort = effort
         for part in _parts(self._index):
             if hasattr(part, "nprobe") and hasattr(part, "nlist"):
-                part.nprobe = min(part.nlist, self.effort or max(8, part.nlist // 32))
+                part.nprobe = min(part.nlist, effort or max(8, part.nlist // 32))
             elif hasattr(part, "hnsw"):
-                part.hnsw.efSearch = self.effort or 128
+                part.hnsw.efSearch = effort or 128
 
     def build(self, rows, seed: int = 0) -> None:
         """Train on a sample, if this kind learns anything, and add all rows (n, D), some at a time.
@@ -173,7 +175,7 @@ class VectorIndex:
                 f"not a {type(self._index).__name__} of {count} rows of width {self._index.d}"
             )
         self._index = found
-        self._set_effort()
+        self.set_effort(self.effort)
 
 
 class BitIndex(VectorIndex):
