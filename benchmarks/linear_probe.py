@@ -31,11 +31,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
-    common = dict(holdout=args.holdout, random_state=args.seed)
     if args.protocol == "exact":
         Cs = LinearProbe().Cs
         protocol = {"probe": "multinomial logistic regression on standardised features", "Cs": list(Cs)}
-        run("linear_probe", protocol, lambda _: LinearProbe(Cs=Cs, **common), ("C_",), args)
+        run("linear_probe", protocol, lambda _: LinearProbe(Cs=Cs), args)
         return
     protocol = {
         "probe": "batch norm without affine and a linear layer, LARS, 90 epochs, cosine: the protocol of MAE and of the paper",
@@ -43,7 +42,7 @@ def main() -> None:
         "base_lrs": list(MAE_BASE_LRS),
         "batch_size": f"{args.probe_batch_size}, or what divides a smaller training part",
     }
-    run("linear_probe_mae", protocol, lambda n: MAEProbe(MAE_BASE_LRS, probe_batch_size(n, args), **common), ("base_lr_",), args)
+    run("linear_probe_mae", protocol, lambda n: MAEProbe(MAE_BASE_LRS, probe_batch_size(n, args)), args)
 
 
 def probe_batch_size(num_images: int, args: argparse.Namespace) -> int:

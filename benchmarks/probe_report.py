@@ -7,18 +7,17 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from feature_sets import FeatureSet, data_sets, feature_sets
 
 from bigr_features.data import Sample
-from bigr_features.evaluate.metrics import class_accuracies, top_k_correct
-from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, write_json
+from bigr_features.evaluate.reports import array_hash, environment, evaluation_result, write_json
+from bigr_features.evaluate.selection import choose
+from bigr_features.plots.depth import accuracy_over_depth
 
 log = logging.getLogger(__name__)
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def run(name: str, protocol: dict, classifier: Callable, settings: tuple[str, ...], args: argparse.Namespace) -> None:
+def run(name: str, protocol: dict, classifier: Callable, args: argparse.Namespace, votes: bool = False) -> None:
     """Measure every feature set on every data set, and write what was found.
 
     Parameters
@@ -28,15 +27,15 @@ def run(name: str, protocol: dict, classifier: Callable, settings: tuple[str, ..
     protocol : dict
         Of the classifier, for the result.
     classifier : callable
-        From the number of training images to a new estimator, which chooses on held-out ones and has `holdout_accuracies_`.
-    settings : tuple of str
-        The estimator's attributes that it chose, such as "C_".
+        From the number of training images to a new estimator.
     args : Namespace
         With the options of `feature_sets.add_arguments`, and `out`.
+    votes : bool
+        Its scores are shares of votes.
     """
     for sample in data_sets(args):
         log.info("%s: %d training and %d test images", sample.name, len(sample.train_labels), len(sample.test_labels))
-        rows = [measure(features, sample, classifier, settings) for features in feature_sets(sample, args)]
+        rows = [measure(features, sample, classifier, args, votes) for features in feature_sets(sample, args)]
         print_table(sample, rows)
         path = args.out / f"{name}_{sample.name}.json"
         write_json(path, result(name, sample, protocol, rows, args))
@@ -44,31 +43,21 @@ def run(name: str, protocol: dict, classifier: Callable, settings: tuple[str, ..
         print(f"wrote {path} and .png\n")
 
 
-def measure(features: FeatureSet, sample: Sample, classifier: Callable, settings: tuple[str, ...]) -> dict:
+def measure(features: FeatureSet, sample: Sample, classifier: Callable, args: argparse.Namespace, votes: bool) -> dict:
     """A row: every candidate on held-out training images, the best of them on the test images, once."""
-    fitted, held_out = {}, {}
-    for name, (train, _) in features.candidates.items():
-        fitted[name] = estimator = classifier(len(train)).fit(train, sample.train_labels)
-        chosen = {setting.rstrip("_"): float(getattr(estimator, setting)) for setting in settings}
-        accuracy = float(np.nanmax(estimator.holdout_accuracies_))
-        held_out[name] = {"layer": features.layers.get(name), "dimensions": train.shape[1], "holdout_accuracy": accuracy, **chosen}
-        log.info("  %-36s held out %.2f %%", f"{features.name}, {name}", 100 * accuracy)
-    best = max(held_out, key=lambda name: held_out[name]["holdout_accuracy"])
-    estimator, labels = fitted[best], sample.test_labels
-    scores = estimator.predict_proba(features.candidates[best][1])
-    correct = top_k_correct(scores, labels, estimator.classes_)
-    names = dict(enumerate(sample.class_names))
-    per_class = class_accuracies(correct, labels, estimator.classes_)
+    log.info("%s", features.name)
+    estimator = classifier(len(sample.train_labels))
+    candidates = {name: (estimator, train) for name, (train, _) in features.candidates.items()}
+    choice = choose(candidates, sample.train_labels, args.holdout, args.seed)
+    scores = choice.estimator.predict_proba(features.candidates[choice.name][1])
+    names = list(sample.class_names)
+    test = evaluation_result(scores, sample.test_labels, choice.estimator.classes_, {}, votes, class_names=names)
+    held_out = {name: {"layer": features.layers.get(name), **row} for name, row in choice.rows.items()}
     return {
         "features": features.name,
         **features.facts,
-        "chosen": {"candidate": best, **held_out[best]},
-        "test": {
-            "top1": float(correct.mean()),
-            "top1_interval": bootstrap_interval(correct),
-            "top5": float(top_k_correct(scores, labels, estimator.classes_, k=5).mean()),
-            "per_class": {names[int(label)]: accuracy for label, accuracy in per_class.items()},
-        },
+        "chosen": {"candidate": choice.name, **held_out[choice.name]},
+        "test": {key: value for key, value in test.items() if key not in ("protocol", "environment", "seeds", "interval")},
         "held_out": held_out,
     }
 
@@ -103,9 +92,10 @@ def print_table(sample: Sample, rows: list[dict]) -> None:
     for row in rows:
         chosen, test = row["chosen"], row["test"]
         low, high = (100 * value for value in test["top1_interval"])
+        top5 = "-" if test["top5"] is None else f"{100 * test['top5']:.1f} %"
         print(
-            f"{row['features']:<{width}}{chosen['candidate']:<18}{chosen['dimensions']:>6}{100 * chosen['holdout_accuracy']:>8.1f} %"
-            f"{100 * test['top1']:>7.1f} %   {f'{low:.1f} - {high:.1f}':<15}{100 * test['top5']:>5.1f} %"
+            f"{row['features']:<{width}}{chosen['candidate']:<18}{chosen['features']:>6}{100 * chosen['holdout_accuracy']:>8.1f} %"
+            f"{100 * test['top1']:>7.1f} %   {f'{low:.1f} - {high:.1f}':<15}{top5:>7}"
         )
 
 
@@ -116,27 +106,19 @@ def plot(name: str, sample: Sample, rows: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
-    deepest = max((entry["layer"] or 0 for row in rows for entry in row["held_out"].values()), default=0)
-    styles = iter(("--", ":", "-."))
-    for i, row in enumerate(rows):
-        color = COLORS[i % len(COLORS)]
-        points: dict[int, float] = {}
+    curves: dict[str, dict[int, float]] = {}
+    levels: dict[str, float] = {}
+    for row in rows:
         for entry in row["held_out"].values():
-            if entry["layer"] is not None:
-                points[entry["layer"]] = max(points.get(entry["layer"], 0.0), 100 * entry["holdout_accuracy"])
-        if not points:
-            axes.axhline(100 * row["chosen"]["holdout_accuracy"], color=color, linestyle=next(styles, ":"), label=row["features"])
-            continue
-        axes.plot(points.keys(), points.values(), "o-", color=color, label=row["features"])
-        low, high = (100 * value for value in row["test"]["top1_interval"])
-        accuracy = 100 * row["test"]["top1"]
-        axes.errorbar(row["chosen"]["layer"], accuracy, [[accuracy - low], [high - accuracy]], fmt="s", color=color, mfc="white", capsize=3)
-    axes.plot([], [], "s", color="black", mfc="white", label="chosen layer, test images")
-    axes.set(xlabel="block (0-based)", ylabel="accuracy on held-out training images, %", xticks=np.arange(deepest + 1))
-    kind = "linear probe" if name.startswith("linear") else "k-NN"
-    axes.set_title(f"{sample.name}: {kind} accuracy over depth", fontsize=11)
-    axes.grid(alpha=0.3)
+            if entry["layer"] is None:
+                levels[row["features"]] = max(levels.get(row["features"], 0.0), entry["holdout_accuracy"])
+            else:
+                points = curves.setdefault(row["features"], {})
+                points[entry["layer"]] = max(points.get(entry["layer"], 0.0), entry["holdout_accuracy"])
+    figure, axes = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
+    accuracy_over_depth(axes, curves, levels)
+    kind = "k-NN" if name == "knn" else "linear probe"
+    axes.set(ylabel="accuracy on held-out training images, %", title=f"{sample.name}: {kind} over depth")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=150)
     plt.close(figure)

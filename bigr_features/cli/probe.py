@@ -79,6 +79,8 @@ class KNNConfig:
         Numbers of neighbours.
     temperature : tuple of float
         Of the votes, exp(similarity / temperature).
+    whiten : tuple of float
+        Shrinkages of a whitening of the features to try besides none.
     leave_one_out : bool
         Also report the training images among themselves, none finding itself, with the chosen feature.
     holdout : float
@@ -95,6 +97,7 @@ class KNNConfig:
     names: tuple[str, ...] = ()
     k: tuple[int, ...] = (10, 20, 100, 200)
     temperature: tuple[float, ...] = (0.07,)
+    whiten: tuple[float, ...] = (1e-3, 1.0)
     leave_one_out: bool = False
     holdout: float = 0.2
     seed: int = 0
@@ -119,6 +122,8 @@ class SweepConfig:
         Of exact, mae and knn.
     k : tuple of int
         Numbers of neighbours.
+    whiten : tuple of float
+        Shrinkages of a whitening of the features that k-NN tries besides none.
     Cs : tuple of float
         Inverse regularisations of the exact probe.
     base_lrs : tuple of float
@@ -143,6 +148,7 @@ class SweepConfig:
     names: tuple[str, ...] = ()
     probes: tuple[str, ...] = ("exact", "knn")
     k: tuple[int, ...] = (10, 20, 100, 200)
+    whiten: tuple[float, ...] = (1e-3, 1.0)
     Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
     base_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     batch_size: int = 1024
@@ -216,8 +222,13 @@ def estimator_for(probe: str, config):
     if probe == "knn":
         from ..evaluate.knn import KNNClassifier
 
-        return KNNClassifier(n_neighbors=config.k, temperature=getattr(config, "temperature", 0.07))
+        return KNNClassifier(config.k, getattr(config, "temperature", 0.07), (None, *config.whiten))
     raise ValueError(f"there is no probe {probe!r}; choose exact, mae or knn.")
+
+
+def chosen_settings(row: dict) -> dict:
+    """What an estimator chose, of a row of held-out results."""
+    return {key: value for key, value in row.items() if key not in ("holdout_accuracy", "features") and value is not None}
 
 
 def print_rows(results: dict[str, dict]) -> None:
@@ -225,7 +236,7 @@ def print_rows(results: dict[str, dict]) -> None:
     print(f"{'probe':<7}{'feature':<18}{'dims':>6}{'held out':>10}{'test':>10}   95 % interval   chosen")
     for probe, result in results.items():
         for name, row in result["held_out"].items():
-            settings = ", ".join(f"{key} {value:g}" for key, value in row.items() if key not in ("holdout_accuracy", "features"))
+            settings = ", ".join(f"{key} {value:g}" for key, value in chosen_settings(row).items())
             test = f"{'':>10}   {'':<13}"
             if name == result["chosen"] and result["test"]:
                 low, high = (100 * value for value in result["test"]["top1_interval"])

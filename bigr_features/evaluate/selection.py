@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedShuffleSplit
 
 log = logging.getLogger(__name__)
-SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "lr_", "epochs_")  # what our estimators choose themselves
+SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "whiten_", "lr_", "epochs_")  # what our estimators choose themselves
 
 
 @dataclass(frozen=True)

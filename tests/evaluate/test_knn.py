@@ -106,8 +106,8 @@ def test_several_k_in_one_pass_equal_one_at_a_time(data):
 def test_k_and_temperature_are_chosen_on_held_out_training_data(data):
     X, y, X_test, _ = data
     probe = KNNClassifier(n_neighbors=(1, 5, 400), temperature=(0.07, 5.0)).fit(X, y)
-    assert probe.holdout_accuracies_.shape == (3, 2)
-    i, j = np.unravel_index(probe.holdout_accuracies_.argmax(), (3, 2))
+    assert probe.holdout_accuracies_.shape == (1, 3, 2)
+    i, j = np.unravel_index(probe.holdout_accuracies_[0].argmax(), (3, 2))
     assert (probe.n_neighbors_, probe.temperature_) == ((1, 5, 400)[i], (0.07, 5.0)[j])
     plain = KNNClassifier(n_neighbors=probe.n_neighbors_, temperature=probe.temperature_).fit(X, y)
     np.testing.assert_array_equal(probe.predict(X_test), plain.predict(X_test))
