@@ -43,7 +43,9 @@ def main(args: list[str] | None = None) -> None:
 
 
 _DESCRIPTION = (
-    "BiGR from a folder of images: train-tokenizer, encode, train, export, in this order. "
+    "Train, from a folder of images: train-tokenizer, encode, train, export, in this order. "
+    "Features: extract, then probe, knn, sweep, plot. "
+    "Retrieval: index, search, add, remove. "
     "Pictures: generate, interpolate, inpaint, outpaint, edit, enrich. "
     "Set BIGR_TRACEBACK=1 to see where an error came from."
 )
