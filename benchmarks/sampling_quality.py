@@ -98,7 +98,7 @@ def main() -> None:
                 key = tuple(sorted(settings.items()))
                 if key not in done:
                     done[key] = quality(model, judge, reference, settings, args)
-                result[part].append({part: name, **settings, **done[key]})
+                result[part].append({"name": name, **settings, **done[key]})
                 log.info("%s %s: %s", part, name, done[key])
         result["environment"] = {**environment(), "seconds": round(time.perf_counter() - started)}
         write_json(args.out / "sampling_quality.json", result)
@@ -193,7 +193,7 @@ def print_table(result: dict) -> None:
     print(f"{'real training images':<36}{real['frechet']:9.3f}{_interval(real['frechet_interval']):>18}")
     for part in SWEEPS:
         for row in result.get(part, []):
-            label = f"{part} {row[part]}"
+            label = f"{part} {row['name']}"
             interval = _interval(row["frechet_interval"])
             print(f"{label:<36}{row['frechet']:9.3f}{interval:>18}{row['recognised']:12.1%}{row['seconds_per_image']:9.3f}")
     for name, row in result.get("inpainting", {}).get("kept_class", {}).items():
@@ -226,11 +226,11 @@ def plot(result: dict, path: Path) -> None:
         heights = np.array([row["frechet"] for row in rows])
         bounds = np.array([row["frechet_interval"] for row in rows])
         errors = np.abs(bounds - heights[:, None]).T
-        if isinstance(rows[0][part], str):
-            axes.bar([row[part].replace(", ", ",\n") for row in rows], heights, yerr=errors, color="#0072B2", capsize=4, width=0.6)
+        if isinstance(rows[0]["name"], str):
+            axes.bar([row["name"].replace(", ", ",\n") for row in rows], heights, yerr=errors, color="#0072B2", capsize=4, width=0.6)
         else:
-            axes.errorbar([row[part] for row in rows], heights, yerr=errors, fmt="o-", color="#0072B2", capsize=4)
-            axes.set_xticks([row[part] for row in rows])
+            axes.errorbar([row["name"] for row in rows], heights, yerr=errors, fmt="o-", color="#0072B2", capsize=4)
+            axes.set_xticks([row["name"] for row in rows])
         axes.axhline(result["real_train_images"]["frechet"], color="#D55E00", linestyle="--", label="real training images")
         axes.set_title(titles[part])
         if part == "order":
