@@ -16,7 +16,7 @@ from ..data import open_images
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
-from . import checkpoint, distributed, state
+from . import checkpoint, distributed, settings, state
 from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages, Wanted, plan
 from .code_cache import CodeCache
@@ -27,14 +27,17 @@ from .optimizer import build_optimizer
 from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
+from .settings import RunSettings
 from .sizes import GENERATORS
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(RunSettings):
     """Train a generator on the codes of a cache (`bigr encode`), or on images that are encoded on the fly.
+
+    Besides these it has the settings of `RunSettings`.
 
     Parameters
     ----------
@@ -64,8 +67,6 @@ class TrainConfig:
         Optimiser steps.
     batch_size : int
         Images a step, over all processes.
-    micro_batches : int
-        Parts in which each process runs its share of a batch (gradient accumulation).
     learning_rate : float
         Of AdamW, after the warm-up.
     weight_decay : float
@@ -76,18 +77,10 @@ class TrainConfig:
         Steps over which the learning rate rises.
     schedule : str
         constant or cosine (down to 0 at the last step), after the warm-up.
-    max_grad_norm : float
-        Gradients are clipped to this norm.
     ema_decay : float
         Of the averaged weights, which are what is validated, sampled from and saved.
-    ema_warmup : bool
-        Average over few steps at first.
-    validation : int
-        Images of the training split held out for validation.
     validate_every : int
         Steps between validations.
-    log_every : int
-        Steps between lines of the log.
     checkpoint_every : int
         Steps between checkpoints.
     sample_every : int
@@ -100,32 +93,10 @@ class TrainConfig:
         Denoising steps of each.
     guidance_scale : float
         Of those pictures.
-    keep_last : int
-        Newest checkpoints that stay, besides the best.
-    keep_steps : tuple of int
-        Steps whose checkpoints stay for good.
-    precision : str
-        fp32 or bf16 (autocast; weights stay float32).
-    compile : bool
-        Use torch.compile.
     grad_checkpointing : bool
         Compute activations of the trunk again in the backward pass, to save memory.
     fsdp : bool
         Shard parameters, gradients and optimiser state over the processes.
-    trackers : tuple of str
-        Where metrics go besides log.jsonl: names that accelerate knows (tensorboard, wandb, ...).
-    device : str
-        auto (an accelerator if there is one) or cpu.
-    threads : int
-        CPU threads of a process, 0 for the default.
-    num_workers : int
-        Processes that decode images, for sets too large for memory.
-    seed : int
-        Of weights, data order and draws.
-    resume : bool
-        Continue the run in `out`, if there is one.
-    config : Path, optional
-        Settings to start from: a run folder or its config.json.
     """
 
     tokenizer: Path
@@ -141,43 +112,26 @@ class TrainConfig:
     weights: Path | None = None
     steps: int = 50_000
     batch_size: int = 128
-    micro_batches: int = 1
     learning_rate: float = 1e-4
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
     warmup_steps: int = 500
     schedule: str = "constant"
-    max_grad_norm: float = 1.0
     ema_decay: float = 0.9999
-    ema_warmup: bool = True
-    validation: int = 2_000
     validate_every: int = 1_000
-    log_every: int = 50
     checkpoint_every: int = 1_000
     sample_every: int = 5_000
     num_samples: int = 100
     sample_reveal_steps: int = 10
     sample_denoise_steps: int = 20
     guidance_scale: float = 2.5
-    keep_last: int = 2
-    keep_steps: tuple[int, ...] = ()
-    precision: str = "fp32"
-    compile: bool = False
     grad_checkpointing: bool = False
     fsdp: bool = False
-    trackers: tuple[str, ...] = ("tensorboard",)
-    device: str = "auto"
-    threads: int = 0
-    num_workers: int = 0
-    seed: int = 0
-    resume: bool = False
-    config: Path | None = None
 
 
 FREE = (
-    "tokenizer", "out", "codes", "source", "preset", "weights", "config", "resume", "validate_every", "log_every", "checkpoint_every",
-    "sample_every", "num_samples", "sample_reveal_steps", "sample_denoise_steps", "guidance_scale", "keep_last", "keep_steps",
-    "trackers", "device", "threads", "num_workers", "fsdp",
+    *settings.FREE, "tokenizer", "out", "codes", "source", "preset", "weights", "sample_every", "num_samples", "sample_reveal_steps",
+    "sample_denoise_steps", "guidance_scale", "fsdp",
 )  # fmt: skip
 
 

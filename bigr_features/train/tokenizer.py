@@ -15,7 +15,7 @@ from .. import bernoulli, checkpoints
 from ..data import ImageSet, open_images
 from ..models.autoencoder import BinaryAutoencoder, straight_through
 from ..models.config import TokenizerConfig
-from . import checkpoint, distributed, metrics, state
+from . import checkpoint, distributed, metrics, settings, state
 from .adversary import Adversary
 from .batches import Wanted, image_batches, plan
 from .ema import EMA
@@ -25,14 +25,17 @@ from .optimizer import build_optimizer
 from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
+from .settings import RunSettings
 from .sizes import TOKENIZERS
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainTokenizerConfig:
+class TrainTokenizerConfig(RunSettings):
     """Train a tokenizer (binary autoencoder) on images.
+
+    Besides these it has the settings of `RunSettings`.
 
     Parameters
     ----------
@@ -52,8 +55,6 @@ class TrainTokenizerConfig:
         Optimiser steps.
     batch_size : int
         Images a step, over all processes.
-    micro_batches : int
-        Parts in which each process runs its share of a batch (gradient accumulation).
     learning_rate : float
         Of AdamW with betas (0.9, 0.95), after the warm-up.
     weight_decay : float
@@ -62,8 +63,6 @@ class TrainTokenizerConfig:
         Steps over which the learning rate rises.
     schedule : str
         constant or cosine (down to 0 at the last step), after the warm-up.
-    max_grad_norm : float
-        Gradients are clipped to this norm.
     l1_weight : float
         Of the mean absolute error.
     l2_weight : float
@@ -90,38 +89,10 @@ class TrainTokenizerConfig:
         Mirror half of the images.
     ema_decay : float
         Of the averaged weights, which are what is validated and saved.
-    ema_warmup : bool
-        Average over few steps at first.
-    validation : int
-        Images of the training split held out for validation.
     validate_every : int
         Steps between validations.
-    log_every : int
-        Steps between lines of the log.
     checkpoint_every : int
         Steps between checkpoints.
-    keep_last : int
-        Newest checkpoints that stay, besides the best.
-    keep_steps : tuple of int
-        Steps whose checkpoints stay for good.
-    precision : str
-        fp32 or bf16 (autocast; weights stay float32).
-    compile : bool
-        Use torch.compile.
-    trackers : tuple of str
-        Where metrics go besides log.jsonl: names that accelerate knows (tensorboard, wandb, ...).
-    device : str
-        auto (an accelerator if there is one) or cpu.
-    threads : int
-        CPU threads of a process, 0 for the default.
-    num_workers : int
-        Processes that decode images, for sets too large for memory.
-    seed : int
-        Of weights, data order and draws.
-    resume : bool
-        Continue the run in `out`, if there is one.
-    config : Path, optional
-        Settings to start from: a run folder or its config.json.
     """
 
     source: str
@@ -132,12 +103,10 @@ class TrainTokenizerConfig:
     model: TokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
     steps: int = 10_000
     batch_size: int = 128
-    micro_batches: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 200
     schedule: str = "cosine"
-    max_grad_norm: float = 1.0
     l1_weight: float = 1.0
     l2_weight: float = 2.0
     usage_weight: float = 0.0
@@ -151,28 +120,11 @@ class TrainTokenizerConfig:
     discriminator_learning_rate: float = 1e-4
     flip: bool = True
     ema_decay: float = 0.999
-    ema_warmup: bool = True
-    validation: int = 2_000
     validate_every: int = 500
-    log_every: int = 50
     checkpoint_every: int = 500
-    keep_last: int = 2
-    keep_steps: tuple[int, ...] = ()
-    precision: str = "fp32"
-    compile: bool = False
-    trackers: tuple[str, ...] = ("tensorboard",)
-    device: str = "auto"
-    threads: int = 0
-    num_workers: int = 0
-    seed: int = 0
-    resume: bool = False
-    config: Path | None = None
 
 
-FREE = (
-    "source", "out", "preset", "config", "resume", "validate_every", "log_every", "checkpoint_every", "keep_last", "keep_steps",
-    "num_workers", "device", "threads", "trackers",
-)  # fmt: skip
+FREE = (*settings.FREE, "source", "out", "preset")
 
 
 class Autoencode(nn.Module):
