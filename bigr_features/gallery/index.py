@@ -188,7 +188,10 @@ class BitIndex(VectorIndex):
         import faiss
 
         try:
-            return faiss.index_binary_factory(8 * self.dim, self.factory)
+            index = faiss.index_binary_factory(8 * self.dim, self.factory)
+            if hasattr(index, "query_batch_size"):
+                index.query_batch_size = 256  # queries that share a pass over the rows: a little faster than faiss's 32
+            return index
         except RuntimeError as error:
             raise ValueError(
                 f"faiss makes no binary index {self.factory!r} of {8 * self.dim} bits ({_reason(error)}); try BFlat, BHNSW16 or BIVF256."
