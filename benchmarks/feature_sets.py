@@ -158,6 +158,10 @@ def sizes_of(specs: list[str]) -> int:
 
 
 def _from_source(source: str, size: int) -> Sample:
+    if not Path(source).exists() and "/" not in source:
+        raise SystemExit(
+            f"there is no sample or folder {source}; choose {' or '.join(SAMPLES)}, a folder, or the owner/name of a Hub data set."
+        )
     train, test = (open_images(source, split, size=size) for split in ("train", "test"))
     for split in (train, test):
         if split.labels is None:
