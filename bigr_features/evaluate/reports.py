@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from datetime import date
@@ -130,7 +131,7 @@ def environment(packages: tuple[str, ...] = ("bigr-features", "torch", "timm", "
 
 def portable_command(command: str) -> str:
     """A command line with absolute paths cut to their last part, so that a result does not tell where its maker's files lie."""
-    return shlex.join(Path(part).name if part.startswith("/") else part for part in shlex.split(command))
+    return shlex.join(re.sub(r"(?:^|(?<==))/(?:.*/)?(?=[^/])", "", part) for part in shlex.split(command))
 
 
 def write_json(path: str | Path, result: dict) -> None:

@@ -42,6 +42,9 @@ def test_json_is_valid_and_refuses_nan(tmp_path):
 
 def test_a_command_does_not_tell_where_files_lie():
     assert portable_command("python /home/me/x/probe.py --data /data/fashion --out runs/a") == "python probe.py --data fashion --out runs/a"
+    assert (
+        portable_command("probe.py --model vit=/data/a/w.safetensors --out=/tmp/x a/b") == "probe.py --model vit=w.safetensors --out=x a/b"
+    )
 
 
 def test_a_result_by_hand_with_a_class_missing_on_either_side():
