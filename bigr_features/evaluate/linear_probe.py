@@ -17,6 +17,7 @@ from .logistic import LogisticFit, fit_path
 from .selection import holdout_split
 
 log = logging.getLogger(__name__)
+ROUNDING_GAP = 1e-3  # share of the objective: within it nobody needs to hear that float32 stopped short of tol
 
 
 class LinearProbe(ClassifierMixin, BaseEstimator):
@@ -86,9 +87,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             start = _rescaled(start, part, rows)
         self._fit = self._fit_path(rows, labels, [self.C_], start)[0]
         self._mean, self._scale = rows.mean, rows.scale
-        if not self._fit.converged:
-            message = f"L-BFGS stopped after {self._fit.n_iter} iterations at C={self.C_:g}, short of tol={self.tol:g}; raise max_iter."
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        _warn_if_short(self._fit, self.max_iter, self.tol)
         weight, bias = self._fit.weight.double().numpy(), self._fit.bias.double().numpy()
         self.coef_, self.intercept_ = weight / self._scale, bias - (weight / self._scale) @ self._mean
         if len(self.classes_) == 2:
@@ -116,6 +115,22 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         if scores.ndim == 1:
             scores = np.stack([np.zeros_like(scores), scores], axis=1)
         return torch.softmax(torch.from_numpy(scores), 1).numpy()
+
+
+def _warn_if_short(fit: LogisticFit, max_iter: int, tol: float) -> None:
+    """Warn of a fit that ran out of iterations, or that rounding stopped where it matters."""
+    where = f"L-BFGS stopped after {fit.n_iter} iterations at C={fit.C:g}"
+    if fit.converged:
+        return
+    if fit.n_iter >= max_iter:
+        warnings.warn(f"{where}, short of tol={tol:g}; raise max_iter.", ConvergenceWarning, stacklevel=3)
+    elif fit.gap > ROUNDING_GAP * fit.objective:
+        share = fit.gap / fit.objective
+        warnings.warn(
+            f"{where} by rounding, about {share:.1g} of the objective above its minimum; give float64 features.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
 
 
 def _path_accuracies(X, rows: np.ndarray, labels: np.ndarray, part: StandardizedRows, path: list[LogisticFit]) -> np.ndarray:
