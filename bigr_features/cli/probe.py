@@ -63,8 +63,8 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class KNNConfig:
-    """k-NN by cosine over a feature store. Feature, k, temperature and whitening are chosen on held-out training data; the test store is used
-    once.
+    """k-NN by cosine over a feature store. Feature, k, temperature and whitening are chosen on held-out training data; the
+    test store is used once.
 
     Parameters
     ----------
