@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from .atomic import replacing
+
 SETTINGS_KEY = "bigr_features"
 OUTPUTS = ("tensor", "uint8", "pil")
 PAPER, INK = (255, 255, 255), (40, 40, 40)
@@ -141,9 +143,8 @@ def save_png(path: str | Path, image: Image.Image, settings: dict | None = None)
     if settings is not None:
         info.add_itxt(SETTINGS_KEY, json.dumps(settings, allow_nan=False))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    image.save(partial, format="PNG", pnginfo=info)
-    partial.replace(path)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info)
 
 
 def read_settings(path: str | Path) -> dict:
@@ -169,7 +170,6 @@ def save_gif(path: str | Path, frames: Sequence[Image.Image], milliseconds: int 
     if not frames:
         raise ValueError("a GIF needs at least one frame.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     durations = [milliseconds] * (len(frames) - 1) + [max(last, milliseconds)]
-    frames[0].save(partial, format="GIF", save_all=True, append_images=list(frames[1:]), duration=durations, loop=0, disposal=2)
-    partial.replace(path)
+    with replacing(path) as temporary:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=list(frames[1:]), duration=durations, loop=0, disposal=2)

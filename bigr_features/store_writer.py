@@ -7,18 +7,15 @@ the markers (`finish`).   m items of a shard, D features
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from .checkpoints.files import write_atomically
+from .atomic import create_atomically, write_atomically
 from .feature_store import FORMAT, KIND, MANIFEST, FeatureStore, check_sizes, read_manifest, shard_file, short
 
 log = logging.getLogger(__name__)
@@ -87,7 +84,7 @@ class StoreWriter:
             others = [path.name for path in self.folder.iterdir() if not path.name.startswith(".") and path.name != MANIFEST]
             if others:
                 raise ValueError(f"{self.folder} holds other files ({', '.join(sorted(others)[:3])}); give a new or empty folder.")
-        _create(self.folder / MANIFEST, json_bytes({**manifest, "complete": False}))
+        create_atomically(self.folder / MANIFEST, json_bytes({**manifest, "complete": False}))
         self._manifest = read_manifest(self.folder)
         differing = [
             f"{key} was {short(self._manifest.get(key))} and is now {short(value)}"
@@ -237,23 +234,3 @@ class StoreWriter:
 def json_bytes(content: dict) -> bytes:
     """Content of a JSON file."""
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _create(path: Path, content: bytes) -> None:
-    """Write a file whole if it is not there; of several writers at once, one wins."""
-    if path.is_file():
-        return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    except OSError:  # a file system without hard links
-        if not path.is_file():
-            write_atomically(path, content)
-    finally:
-        os.unlink(temporary)

@@ -1,6 +1,6 @@
 """Reading and writing weights: our own format, and the official files of BiGR."""
 
-from .files import check_state, fingerprint, read_pickle, read_safetensors, write_atomically
+from .files import check_state, fingerprint, read_pickle, read_safetensors
 from .native import load_model, save_model
 from .official import (
     is_official_generator,
@@ -26,5 +26,4 @@ __all__ = [
     "read_pickle",
     "read_safetensors",
     "save_model",
-    "write_atomically",
 ]

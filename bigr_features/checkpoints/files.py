@@ -1,14 +1,11 @@
-"""Checkpoint files: reading them safely, writing them whole, and saying how two state dicts differ."""
+"""Checkpoint files: reading them safely, and saying how two state dicts differ."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import os
 import pickle
 import re
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TypeVar
@@ -63,28 +60,6 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except Exception as error:  # safetensors raises its own class, which it does not export
         raise ValueError(f"{path} is damaged or no safetensors file ({error}).") from error
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it is seen whole or not at all: temporary file beside it, fsync, rename."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def fingerprint(module: nn.Module) -> str:

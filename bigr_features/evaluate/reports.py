@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomically
 from .metrics import class_accuracies, top_k_correct
 
 
@@ -138,9 +139,7 @@ def write_json(path: str | Path, result: dict) -> None:
     """Write a result as strictly valid JSON (no NaN), whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    write_atomically(path, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _cpu_name() -> str:

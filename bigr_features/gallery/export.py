@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..atomic import replacing
+
 if TYPE_CHECKING:
     from .gallery import Gallery
 
@@ -26,11 +28,9 @@ def to_parquet(gallery: Gallery, path: str | Path) -> None:
     pq = _pyarrow("parquet")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with pq.ParquetWriter(partial, _schema(gallery)) as writer:
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, _schema(gallery)) as writer:
         for batch in _batches(gallery):
             writer.write_batch(batch)
-    partial.replace(path)
 
 
 def to_lance(gallery: Gallery, uri: str | Path, table: str = "gallery"):

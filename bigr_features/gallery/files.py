@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoints.files import write_atomically
+from ..atomic import write_atomically
 from ..feature_store import file_sha256
 
 log = logging.getLogger(__name__)

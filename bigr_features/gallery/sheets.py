@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from ..atomic import write_atomically
 from .contents import Contents
 from .queries import Hits
 
@@ -119,7 +120,5 @@ def write_sheet(path: str | Path, results: Sequence[Result], title: str = "", no
     else:
         raise ValueError(f"{path} ends in neither .png nor .html; result sheets are one of the two.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_atomically(path, content)
     return path

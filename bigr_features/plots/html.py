@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_atomically
 from .colors import GREY, ClassStyles, class_styles
 from .naming import shorten
 
@@ -95,9 +96,7 @@ def write_html(
     page = bokeh.embed.file_html(layout, bokeh.resources.INLINE, title=title)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, page.encode())
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoints import read_pickle, write_atomically
+from ..atomic import replacing, write_atomically
+from ..checkpoints import read_pickle
 
 FORMAT = 1
 
@@ -38,16 +38,10 @@ def save(folder: Path, state: dict, *, keep_last: int = 2, keep_steps: tuple[int
     path = folder / f"step_{state['step']:08d}.pt"
     for leftover in folder.glob(".step_*"):  # of a process that was killed in the middle
         leftover.unlink(missing_ok=True)
-    temporary = folder / f".{path.name}.{os.getpid()}"
     try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(folder)
+        with replacing(path) as temporary:
+            torch.save({"format": FORMAT, **state}, temporary)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         kept = steps_in(folder)
         last = f"the last good checkpoint is that of step {kept[-1]}" if kept else "there is no earlier checkpoint"
         raise OSError(
@@ -61,14 +55,6 @@ def save(folder: Path, state: dict, *, keep_last: int = 2, keep_steps: tuple[int
         if step not in stay:
             (folder / f"step_{step:08d}.pt").unlink(missing_ok=True)
     return path
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def steps_in(folder: Path) -> list[int]:

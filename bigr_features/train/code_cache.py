@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import checkpoints
+from ..atomic import write_atomically
 from ..data import VIEWS, ImageSet, open_images, side_for, views_of
 from ..models.autoencoder import BinaryAutoencoder
 from ..packing import pack_bits, packed_size, unpack_bits
@@ -120,7 +121,7 @@ def encode(config: EncodeConfig) -> CodeCache:
         from .run import to_dict
 
         content = {"kind": "EncodeConfig", "settings": to_dict(config), "identity": {}}
-        checkpoints.write_atomically(config.out / "config.json", (json.dumps(content, indent=2) + "\n").encode())
+        write_atomically(config.out / "config.json", (json.dumps(content, indent=2) + "\n").encode())
     process.wait_for_everyone()
 
     shards = -(-len(images) // config.shard_size)
@@ -140,14 +141,14 @@ def encode(config: EncodeConfig) -> CodeCache:
         path = config.out / ("skipped.txt" if process.num_processes == 1 else f"skipped_{process.process_index}.txt")
         before = path.read_text().splitlines() if path.is_file() else []  # of a run that was interrupted
         lines = dict.fromkeys([*before, *(f"{item.name}\t{item.reason}" for item in images.skipped)])
-        checkpoints.write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     process.wait_for_everyone()
     if process.is_main_process:
         counts = [len(np.load(config.out / f"items_{i:05d}.npy")) for i in range(shards)]
         if sum(counts) == 0:
             raise ValueError(f"none of the {len(images)} images of {config.source} can be read; see {config.out / 'skipped.txt'}.")
         manifest |= {"complete": True, "shards": counts}
-        checkpoints.write_atomically(config.out / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+        write_atomically(config.out / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
     process.wait_for_everyone()
     return CodeCache(config.out)
 
@@ -184,7 +185,7 @@ def _begin(folder: Path, manifest: dict) -> None:
         if differing:
             raise ValueError(f"{folder} holds a cache made otherwise: {'; '.join(differing)}. Give another --out, or delete it.")
         return
-    checkpoints.write_atomically(path, (json.dumps({**manifest, "complete": False}, indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps({**manifest, "complete": False}, indent=2) + "\n").encode())
 
 
 def _codes_file(folder: Path, shard: int) -> Path:
@@ -194,7 +195,7 @@ def _codes_file(folder: Path, shard: int) -> Path:
 def _write_array(path: Path, array: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
-    checkpoints.write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def _read_manifest(folder: Path) -> dict:

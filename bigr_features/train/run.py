@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoints import write_atomically
+from ..atomic import write_atomically
 from . import checkpoint
 
 
