@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .manifests import read_manifest
 from .sharded_rows import ShardedRows
 
 KIND = "bigr_features feature store"
 FORMAT = 1
-MANIFEST = "manifest.json"
 # what must agree between a training and a test set, and between a gallery and its queries
 IDENTITY = ("model", "weights_sha256", "transform", "mask_ratio", "condition", "sample_bits", "seed", "dtype")
 RERUN = "run the same `bigr extract` command again, and it continues"
@@ -55,7 +55,7 @@ class FeatureStore:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder)
+        self.manifest = read_store_manifest(self.folder)
         if not self.manifest.get("complete"):
             done, total = len(list(self.folder.glob("shard_*.json"))), self.manifest["num_shards"]
             raise ValueError(f"the store {self.folder} is unfinished ({done} of {total} shards are there); {RERUN}.")
@@ -166,21 +166,10 @@ def shard_file(folder: Path, name: str, shard: int) -> Path:
     return folder / f"{name}_{shard:05d}.npy"
 
 
-def read_manifest(folder: Path) -> dict:
+def read_store_manifest(folder: Path) -> dict:
     """The manifest, if the folder holds a store of this format; FileNotFoundError or ValueError otherwise."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        what = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST}"
-        raise FileNotFoundError(f"{folder} is no feature store ({what}); make one with `bigr extract`.")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete the folder and extract again.") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise ValueError(f"{path} is not the manifest of a feature store; give a folder that `bigr extract` wrote.")
-    if manifest.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {manifest.get('format')!r}; this version reads format {FORMAT}. Extract again.")
-    return manifest
+    remedy = "delete the folder and extract again"
+    return read_manifest(folder, "feature store", kind=KIND, format=FORMAT, command="bigr extract", remedy=remedy)
 
 
 def check_sizes(folder: Path, shard: int, entry: dict) -> None:

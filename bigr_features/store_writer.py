@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from .atomic import create_atomically, write_atomically
-from .feature_store import FORMAT, KIND, MANIFEST, FeatureStore, check_sizes, read_manifest, shard_file, short
+from .feature_store import FORMAT, KIND, FeatureStore, check_sizes, read_store_manifest, shard_file, short
+from .manifests import MANIFEST
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class StoreWriter:
             if others:
                 raise ValueError(f"{self.folder} holds other files ({', '.join(sorted(others)[:3])}); give a new or empty folder.")
         create_atomically(self.folder / MANIFEST, json_bytes({**manifest, "complete": False}))
-        self._manifest = read_manifest(self.folder)
+        self._manifest = read_store_manifest(self.folder)
         differing = [
             f"{key} was {short(self._manifest.get(key))} and is now {short(value)}"
             for key, value in manifest.items()

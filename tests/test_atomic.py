@@ -10,9 +10,14 @@ from bigr_features.atomic import create_atomically, replacing, write_atomically
 def test_an_error_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, b"old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError
+
+    def stopped_halfway():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stopped_halfway()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -142,7 +142,7 @@ def session(config: DrawingConfig, command: str) -> Session:
 
     import bigr_features  # noqa: F401  (registers the models)
 
-    from .extract import device_of
+    from .models import device_of
 
     for name, suffix in (("out", ".png"), ("strip", ".png"), ("gif", ".gif")):
         path = getattr(config, name)

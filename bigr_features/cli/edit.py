@@ -43,13 +43,11 @@ class EditingConfig(DrawingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InpaintConfig(EditingConfig):
-    """Draw a region of pictures anew; by default the central square of half the side.
+class RegionConfig(EditingConfig):
+    """Options of the commands that draw a region.
 
     Parameters
     ----------
-    out : str
-        PNG with picture, region and result side by side. Settings and seeds are inside.
     mask : str
         Region: center, left, right, top, bottom (halves), box:TOP,LEFT,HEIGHT,WIDTH in pixels of the model, alpha (transparent pixels), or
         a file of the picture's size (bright = draw anew).
@@ -59,14 +57,26 @@ class InpaintConfig(EditingConfig):
         Fit the drawn region's brightness to its surroundings (needs OpenCV: the extra edit).
     """
 
-    out: str = "inpainted.png"
     mask: str = "center"
     conceal: bool = False
     blend: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditConfig(EditingConfig):
+class InpaintConfig(RegionConfig):
+    """Draw a region of pictures anew; by default the central square of half the side.
+
+    Parameters
+    ----------
+    out : str
+        PNG with picture, region and result side by side. Settings and seeds are inside.
+    """
+
+    out: str = "inpainted.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditConfig(RegionConfig):
     """Draw a region of pictures as something of another class; by default the lower half, once as each class of the model.
 
     Parameters
@@ -75,19 +85,10 @@ class EditConfig(EditingConfig):
         PNG with picture, region and one result for each class. Settings and seeds are inside.
     labels : tuple of int
         Classes to draw, each for every picture; all classes of the model by default, if it has at most 20.
-    mask : str
-        Region: center, left, right, top, bottom (halves), box:TOP,LEFT,HEIGHT,WIDTH in pixels of the model, alpha (transparent pixels), or
-        a file of the picture's size (bright = draw anew).
-    conceal : bool
-        Hide what is under the mask from the encoder too.
-    blend : bool
-        Fit the drawn region's brightness to its surroundings (needs OpenCV: the extra edit).
     """
 
     out: str = "edited.png"
     mask: str = "bottom"
-    conceal: bool = False
-    blend: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .models import WeightsOptions, build, device_of
+
 DEFAULT_MODEL = "bigr_nano.fashion_mnist"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class ModelOptions(WeightsOptions):
     """The model that reads the images.
 
     Parameters
@@ -19,18 +21,8 @@ class ModelOptions:
     layer : int, optional
         0-based layer, negative from the end; by default 6 of bigr_nano.fashion_mnist (the best of its layers), the feature layer
         of another BiGR model, the last layer of any other model, or that of the gallery.
-    random : bool
-        Random weights, seeded, instead of the pretrained ones.
-    checkpoint : str
-        File of weights to load instead of the pretrained ones.
-    model_args : tuple of str
-        Arguments of timm.create_model, such as img_size=32 patch_size=4.
     seed : int
         Of random weights.
-    device : str
-        auto (an accelerator if there is one) or a torch device such as cpu.
-    threads : int
-        CPU threads, 0 for the default.
     batch_size : int
         Images a forward pass.
     num_workers : int
@@ -39,12 +31,7 @@ class ModelOptions:
 
     model: str | None = None
     layer: int | None = None
-    random: bool = False
-    checkpoint: str = ""
-    model_args: tuple[str, ...] = ()
     seed: int = 0
-    device: str = "auto"
-    threads: int = 0
     batch_size: int = 64
     num_workers: int = 0
 
@@ -56,14 +43,13 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | None, po
     import torch
 
     from ..gallery.embedding import Embedder
-    from .extract import build, device_of
 
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.batch_size < 1 or config.num_workers < 0:
         raise ValueError(f"batch_size={config.batch_size}, num_workers={config.num_workers}; expected 1 or more, and 0 or more.")
     model = build(replace(config, model=name)).to(device_of(config.device))
-    weights = f"random, seed {config.seed}," if config.random else config.checkpoint or "pretrained"
+    weights = f"random, seed {config.seed}," if config.random else config.weights
     return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights)
 
 

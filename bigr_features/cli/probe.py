@@ -9,9 +9,9 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ProbeConfig:
-    """Linear probe of a feature store. Feature and settings are chosen on held-out training data; the test store is used once.
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """Options of every command that evaluates feature stores.
 
     Parameters
     ----------
@@ -20,11 +20,32 @@ class ProbeConfig:
     out : Path
         JSON to write.
     test : Path, optional
-        Feature store of the test images; without one there are held-out numbers only.
+        Feature store of the test images, used once with what was chosen; without one there are held-out numbers only.
     names : tuple of str
         Features to compare, such as block5_mean; default all of the store.
-    protocol : str
-        exact (logistic regression, regularisation chosen from Cs) or mae (BatchNorm, LARS, 90 epochs, base_lrs).
+    holdout : float
+        Share of the training images for every choice.
+    seed : int
+        Of the held-out split, and of whatever a probe draws.
+    threads : int
+        CPU threads, 0 for the default.
+    """
+
+    train: Path
+    out: Path
+    test: Path | None = None
+    names: tuple[str, ...] = ()
+    holdout: float = 0.2
+    seed: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearOptions:
+    """Options of the two linear probes.
+
+    Parameters
+    ----------
     Cs : tuple of float
         Inverse regularisations of the exact probe.
     base_lrs : tuple of float
@@ -35,129 +56,77 @@ class ProbeConfig:
         Of the mae probe.
     warmup_epochs : int
         Of the mae probe.
-    holdout : float
-        Share of the training images for every choice.
-    seeds : int
-        Repetitions of the chosen probe with other seeds (held-out split; for mae also weights and order), for the spread.
-    seed : int
-        Of the choice.
-    threads : int
-        CPU threads, 0 for the default.
     """
 
-    train: Path
-    out: Path
-    test: Path | None = None
-    names: tuple[str, ...] = ()
-    protocol: str = "exact"
     Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
     base_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     batch_size: int = 1024
     epochs: int = 90
     warmup_epochs: int = 10
-    holdout: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighborOptions:
+    """Options of k-NN.
+
+    Parameters
+    ----------
+    k : tuple of int
+        Numbers of neighbours.
+    whiten : tuple of float
+        Shrinkages of a whitening of the features that k-NN tries besides none.
+    """
+
+    k: tuple[int, ...] = (10, 20, 100, 200)
+    whiten: tuple[float, ...] = (1e-3, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig(LinearOptions, StoreConfig):
+    """Linear probe of a feature store. Feature and settings are chosen on held-out training data; the test store is used once.
+
+    Parameters
+    ----------
+    protocol : str
+        exact (logistic regression, regularisation chosen from Cs) or mae (BatchNorm, LARS, 90 epochs, base_lrs).
+    seeds : int
+        Repetitions of the chosen probe with other seeds (held-out split; for mae also weights and order), for the spread.
+    """
+
+    protocol: str = "exact"
     seeds: int = 1
-    seed: int = 0
-    threads: int = 0
 
 
-@dataclass(frozen=True)
-class KNNConfig:
+@dataclass(frozen=True, kw_only=True)
+class KNNConfig(NeighborOptions, StoreConfig):
     """k-NN by cosine over a feature store. Feature, k, temperature and whitening are chosen on held-out training data; the
     test store is used once.
 
     Parameters
     ----------
-    train : Path
-        Feature store of the training images, as `bigr extract` wrote it.
-    out : Path
-        JSON to write.
-    test : Path, optional
-        Feature store of the test images; without one there are held-out numbers only.
-    names : tuple of str
-        Features to compare; default all of the store.
-    k : tuple of int
-        Numbers of neighbours.
     temperature : tuple of float
         Of the votes, exp(similarity / temperature).
-    whiten : tuple of float
-        Shrinkages of a whitening of the features to try besides none.
     leave_one_out : bool
         Also report the training images among themselves, none finding itself, with the chosen feature.
-    holdout : float
-        Share of the training images for every choice.
-    seed : int
-        Of the held-out split.
-    threads : int
-        CPU threads, 0 for the default.
     """
 
-    train: Path
-    out: Path
-    test: Path | None = None
-    names: tuple[str, ...] = ()
-    k: tuple[int, ...] = (10, 20, 100, 200)
     temperature: tuple[float, ...] = (0.07,)
-    whiten: tuple[float, ...] = (1e-3, 1.0)
     leave_one_out: bool = False
-    holdout: float = 0.2
-    seed: int = 0
-    threads: int = 0
 
 
-@dataclass(frozen=True)
-class SweepConfig:
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(NeighborOptions, LinearOptions, StoreConfig):
     """Every layer and pooling of a store with every probe: JSON, table, and a picture of accuracy over depth.
 
     Parameters
     ----------
-    train : Path
-        Feature store of the training images, as `bigr extract` wrote it.
     out : Path
         Folder for sweep.json and sweep.png.
-    test : Path, optional
-        Feature store of the test images, used once for the best of each probe; without one there are held-out numbers only.
-    names : tuple of str
-        Features to compare; default all of the store.
     probes : tuple of str
         Of exact, mae and knn.
-    k : tuple of int
-        Numbers of neighbours.
-    whiten : tuple of float
-        Shrinkages of a whitening of the features that k-NN tries besides none.
-    Cs : tuple of float
-        Inverse regularisations of the exact probe.
-    base_lrs : tuple of float
-        Learning rates of the mae probe, for batches of 256.
-    batch_size : int
-        Of the mae probe.
-    epochs : int
-        Of the mae probe.
-    warmup_epochs : int
-        Of the mae probe.
-    holdout : float
-        Share of the training images for every choice.
-    seed : int
-        Of the held-out split.
-    threads : int
-        CPU threads, 0 for the default.
     """
 
-    train: Path
-    out: Path
-    test: Path | None = None
-    names: tuple[str, ...] = ()
     probes: tuple[str, ...] = ("exact", "knn")
-    k: tuple[int, ...] = (10, 20, 100, 200)
-    whiten: tuple[float, ...] = (1e-3, 1.0)
-    Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-    base_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-    batch_size: int = 1024
-    epochs: int = 90
-    warmup_epochs: int = 10
-    holdout: float = 0.2
-    seed: int = 0
-    threads: int = 0
 
 
 def probe(config: ProbeConfig) -> None:

@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from .arrays import check_finite
 from .lars import warmup_cosine
+from .logits import LogitClassifier
 from .selection import holdout_split
 
 
@@ -43,7 +44,7 @@ class AttentionPooling(nn.Module):
         return self.head(pooled)
 
 
-class AttentiveProbe(ClassifierMixin, BaseEstimator):
+class AttentiveProbe(LogitClassifier, BaseEstimator):
     """Attention pooling and a linear layer over frozen tokens, trained by AdamW with a warm-up and half a cosine.
 
     Parameters
@@ -103,28 +104,19 @@ class AttentiveProbe(ClassifierMixin, BaseEstimator):
             training, held_out = holdout_split(labels, self.holdout, self.random_state)
             for i, choice in enumerate(choices):
                 module = self._train(X, labels, training, *choice)
-                accuracies[i] = (self._logits(module, X, held_out).argmax(1) == labels[held_out]).mean()
+                accuracies[i] = (self._module_logits(module, X, held_out).argmax(1) == labels[held_out]).mean()
         self.holdout_accuracies_ = accuracies.reshape(len(lrs), len(epochs))
         self.lr_, self.epochs_ = choices[int(np.argmax(accuracies)) if len(choices) > 1 else 0]
         self.module_ = self._train(X, labels, np.arange(len(labels)), self.lr_, self.epochs_)
         return self
 
-    def decision_function(self, X):
-        """Logits (n, C)."""
+    def logits(self, X):
+        """One logit a class (n, C)."""
         check_is_fitted(self)
         X = _check_tokens(X)
         if X.shape[1:] != self.token_shape_:
             raise ValueError(f"tokens have shape {tuple(X.shape[1:])} each; the probe was fitted on {self.token_shape_}.")
-        return self._logits(self.module_, X, np.arange(len(X)))
-
-    def predict(self, X):
-        """Classes (n,)."""
-        check_is_fitted(self)
-        return self.classes_[self.decision_function(X).argmax(1)]
-
-    def predict_proba(self, X):
-        """Class probabilities (n, C)."""
-        return torch.softmax(torch.from_numpy(self.decision_function(X)), 1).numpy()
+        return self._module_logits(self.module_, X, np.arange(len(X)))
 
     def _train(self, X, labels: np.ndarray, rows: np.ndarray, lr: float, epochs: int) -> AttentionPooling:
         generator = torch.Generator().manual_seed(self.random_state)
@@ -146,7 +138,7 @@ class AttentiveProbe(ClassifierMixin, BaseEstimator):
         return module.eval()
 
     @torch.no_grad()
-    def _logits(self, module: AttentionPooling, X, rows: np.ndarray) -> np.ndarray:
+    def _module_logits(self, module: AttentionPooling, X, rows: np.ndarray) -> np.ndarray:
         return torch.cat([module(_read(X, rows[i : i + self.batch_size])) for i in range(0, len(rows), self.batch_size)]).numpy()
 
     def _check(self, X, y) -> tuple:

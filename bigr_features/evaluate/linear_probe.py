@@ -8,19 +8,20 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .arrays import StandardizedRows, check_features, check_features_and_labels, read_blocks
 from .logistic import LogisticFit, fit_path
+from .logits import LogitClassifier
 from .selection import holdout_split
 
 log = logging.getLogger(__name__)
 ROUNDING_GAP = 1e-3  # share of the objective: within it nobody needs to hear that float32 stopped short of tol
 
 
-class LinearProbe(ClassifierMixin, BaseEstimator):
+class LinearProbe(LogitClassifier, BaseEstimator):
     """Multinomial logistic regression on standardised features, its regularisation chosen on held-out training data.
 
     Solves what scikit-learn's StandardScaler and LogisticRegression(C) solve, for a path of C in a fraction of the time. Memory maps and
@@ -98,23 +99,10 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     def _fit_path(self, rows: StandardizedRows, labels: np.ndarray, Cs, start: LogisticFit | None = None) -> list[LogisticFit]:
         return fit_path(rows, labels, len(self.classes_), Cs, max_iter=self.max_iter, tol=self.tol, start=start)
 
-    def decision_function(self, X):
-        """Logits (n, C); for two classes the difference of theirs (n,), as in scikit-learn."""
+    def logits(self, X):
+        """One logit a class (n, C)."""
         check_is_fitted(self)
-        logits = _logits(check_features(self, X), None, self._mean, self._scale, self._fit)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict(self, X):
-        """Classes (n,)."""
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)]
-
-    def predict_proba(self, X):
-        """Class probabilities (n, C)."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            scores = np.stack([np.zeros_like(scores), scores], axis=1)
-        return torch.softmax(torch.from_numpy(scores), 1).numpy()
+        return _logits(check_features(self, X), None, self._mean, self._scale, self._fit)
 
 
 def _warn_if_short(fit: LogisticFit, max_iter: int, tol: float) -> None:

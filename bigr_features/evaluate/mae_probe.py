@@ -9,12 +9,13 @@ import logging
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .arrays import check_features, check_features_and_labels, check_finite, is_on_disk, read_blocks
 from .lars import lars_update, warmup_cosine
+from .logits import LogitClassifier
 from .selection import holdout_split
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ EPS = 1e-6  # of batch normalisation
 STATISTICS_MOMENTUM = 0.1  # of its running mean and variance
 
 
-class MAEProbe(ClassifierMixin, BaseEstimator):
+class MAEProbe(LogitClassifier, BaseEstimator):
     """Linear probe by the protocol of MAE (arXiv:2111.06377, released code), on cached features.
 
     BatchNorm (no affine, eps 1e-6), a linear layer (weights truncated normal, std 0.01; bias 0), cross-entropy, LARS (momentum 0.9,
@@ -106,23 +107,11 @@ class MAEProbe(ClassifierMixin, BaseEstimator):
         }
         return self
 
-    def decision_function(self, X):
-        """Logits (n, C); for two classes the difference of theirs (n,), as in scikit-learn."""
+    def logits(self, X):
+        """One logit a class (n, C)."""
         check_is_fitted(self)
         X = check_features(self, X)
-        logits = np.concatenate([x @ self.coef_.T + self.intercept_ for _, x in read_blocks(X, dtype=np.float64)])
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict(self, X):
-        """Classes (n,)."""
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)]
-
-    def predict_proba(self, X):
-        """Class probabilities (n, C)."""
-        scores = self.decision_function(X)
-        scores = np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores
-        return torch.softmax(torch.from_numpy(scores), 1).numpy()
+        return np.concatenate([x @ self.coef_.T + self.intercept_ for _, x in read_blocks(X, dtype=np.float64)])
 
     def _train(self, source, labels: np.ndarray, rows: np.ndarray, base_lrs: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
         """Weights (L, C, D) and biases (L, C) with batch normalisation folded in, and the mean loss of the last head in each epoch."""

@@ -20,7 +20,7 @@ class Contents:
 
     def __init__(self, folder: str | Path, *, verify: bool | None = None):
         self.folder = Path(folder)
-        manifest = files.read_manifest(self.folder)
+        manifest = files.read_gallery_manifest(self.folder)
         size = sum(entry["bytes"] for entry in files.entries(manifest))
         files.check_files(self.folder, manifest, contents=size <= VERIFY_LIMIT if verify is None else verify)
         self._set(Collection(self.folder, manifest))

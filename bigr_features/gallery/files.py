@@ -20,12 +20,12 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..feature_store import file_sha256
+from ..manifests import MANIFEST, read_manifest
 
 log = logging.getLogger(__name__)
 
 KIND = "bigr_features gallery"
 FORMAT = 1
-MANIFEST = "manifest.json"
 CHUNK_BYTES = 64 << 20
 NAME = re.compile(r"[a-z_]+_(\d{6})\.(npy|jsonl|bin|faiss)")
 
@@ -52,7 +52,7 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)
         try:
-            found = read_manifest(folder)["generation"] if (folder / MANIFEST).is_file() else None
+            found = read_gallery_manifest(folder)["generation"] if (folder / MANIFEST).is_file() else None
             if found != expected:
                 raise ValueError(f"the gallery {folder} was changed by another process since it was opened here; open it again.")
         except BaseException:
@@ -143,7 +143,7 @@ def _lock(folder: Path) -> int | None:
     return handle
 
 
-def read_manifest(folder: Path) -> dict:
+def read_gallery_manifest(folder: Path) -> dict:
     """The manifest of a gallery.
 
     Raises
@@ -151,22 +151,12 @@ def read_manifest(folder: Path) -> dict:
     FileNotFoundError, ValueError
         If there is none, it is damaged, of another format, or names files outside the gallery.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        what = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST}"
-        raise FileNotFoundError(f"{folder} is no gallery ({what}); make one with `bigr index`.")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); the vectors are still in the .npy files beside it. Index again.") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise ValueError(f"{path} is not the manifest of a gallery; give a folder that `bigr index` wrote.")
-    if manifest.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {manifest.get('format')!r}; this version reads format {FORMAT}. Index again.")
+    remedy = "the vectors are still in the .npy files beside it; index again"
+    manifest = read_manifest(folder, "gallery", kind=KIND, format=FORMAT, command="bigr index", remedy=remedy)
     try:
         _check_structure(manifest)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); index again.") from error
+        raise ValueError(f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); index again.") from error
     return manifest
 
 

@@ -229,7 +229,7 @@ class Gallery(Queries):
         there = (other / files.MANIFEST).is_file()
         if not there:
             _check_free(other)
-        with files.Writer(other, files.read_manifest(other)["generation"] if there else None) as writer:
+        with files.Writer(other, files.read_gallery_manifest(other)["generation"] if there else None) as writer:
             writer.commit(self._collection.rewritten(writer)[0])
         return Gallery(other)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import checkpoints
 from ..atomic import write_atomically
 from ..data import VIEWS, ImageSet, open_images, side_for, views_of
+from ..manifests import MANIFEST, read_manifest
 from ..models.autoencoder import BinaryAutoencoder
 from ..packing import pack_bits, packed_size, unpack_bits
 
@@ -148,7 +149,7 @@ def encode(config: EncodeConfig) -> CodeCache:
         if sum(counts) == 0:
             raise ValueError(f"none of the {len(images)} images of {config.source} can be read; see {config.out / 'skipped.txt'}.")
         manifest |= {"complete": True, "shards": counts}
-        write_atomically(config.out / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+        write_atomically(config.out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     process.wait_for_everyone()
     return CodeCache(config.out)
 
@@ -178,7 +179,7 @@ def to_images(pixels: np.ndarray, device) -> Tensor:
 
 def _begin(folder: Path, manifest: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if path.is_file():
         before = _read_manifest(folder)
         differing = [f"{key} was {before.get(key)!r} and is now {value!r}" for key, value in manifest.items() if before.get(key) != value]
@@ -199,16 +200,8 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _read_manifest(folder: Path) -> dict:
-    path = Path(folder) / "manifest.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no code cache: it has no manifest.json. Make one with `bigr encode`.")
-    try:
-        manifest = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete the cache and encode again.") from error
-    if manifest.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {manifest.get('format')!r}; this version reads format {FORMAT}.")
-    return manifest
+    remedy = "delete the cache and encode again"
+    return read_manifest(Path(folder), "code cache", kind=None, format=FORMAT, command="bigr encode", remedy=remedy)
 
 
 class CodeCache:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bigr_features.cli import main
-from bigr_features.cli.extract import parse_arguments
+from bigr_features.cli.models import parse_arguments
 from bigr_features.feature_store import FeatureStore
 
 from ..train.processes import command
