@@ -1,7 +1,7 @@
 """Every random draw of a generator's training step, made for the whole global batch.
 
 So the numbers do not depend on how many processes or micro-batches share the batch.
-B images, N tokens, n of them hidden in each image, M = B n, K bits
+B images, N tokens, n of them hidden in each image, R noise levels for each hidden token, M = B n R, K bits
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ class Draws:
 
     dropped : (B,) bool, images that lose their label.
     mask : (B, N) bool, True = hidden; None in a causal model, which predicts every token.
-    rows : (M,) int64, the tokens to predict, as positions in (B N).
+    rows : (M,) int64, the tokens to predict, as positions in (B N); each R times, with noise of its own.
     timesteps : (M,) int64 in 1..T, or None for a head without noise.
     flips : (M, K), 1 where noise turns the bit over, or None.
+    num_tokens : N
     """
 
     dropped: Tensor
@@ -31,6 +32,7 @@ class Draws:
     rows: Tensor
     timesteps: Tensor | None
     flips: Tensor | None
+    num_tokens: int
 
     def part(self, images: slice) -> Draws:
         """The draws of some of the images."""
@@ -44,14 +46,11 @@ class Draws:
             rows,
             None if self.timesteps is None else self.timesteps[tokens],
             None if self.flips is None else self.flips[tokens],
+            self.num_tokens,
         )
 
-    @property
-    def num_tokens(self) -> int:
-        return self.mask.shape[1] if self.mask is not None else len(self.rows) // len(self.dropped)
 
-
-def draw(model: BiGR, batch: int, generator: torch.Generator) -> Draws:
+def draw(model: BiGR, batch: int, generator: torch.Generator, timesteps_per_token: int = 1) -> Draws:
     """Draws for a batch, on the generator's device: the distributions are those of `BiGR.loss`.
 
     A bit turns over with probability (1 - k_t) / 2 whatever it is, so noise can be drawn without knowing the codes.
@@ -64,8 +63,9 @@ def draw(model: BiGR, batch: int, generator: torch.Generator) -> Draws:
         mask = model.draw_mask(batch, config.num_tokens, generator, device)  # the same number hidden in every image
         rows = mask.flatten().nonzero().squeeze(1)
     if not hasattr(model.transcoder, "draw_timesteps"):
-        return Draws(dropped, mask, rows, None, None)
+        return Draws(dropped, mask, rows, None, None, config.num_tokens)
+    rows = rows.repeat_interleave(timesteps_per_token)
     timesteps = model.transcoder.draw_timesteps(len(rows), generator).to(device)
     keep = model.transcoder.keep.table.to(device)[timesteps][:, None]  # (M, 1)
     flips = bernoulli.draw(((1 - keep) / 2).expand(-1, config.code_dim), generator)
-    return Draws(dropped, mask, rows, timesteps, flips)
+    return Draws(dropped, mask, rows, timesteps, flips, config.num_tokens)

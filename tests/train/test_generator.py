@@ -76,13 +76,24 @@ def test_noise_is_that_of_the_forward_process(model):
     assert draws.dropped.float().mean().item() == pytest.approx(0.1, abs=0.02)
 
 
-def test_parts_of_a_batch_have_the_draws_of_the_whole(model, batch):
+@pytest.mark.parametrize("timesteps_per_token", [1, 3])
+def test_parts_of_a_batch_have_the_draws_of_the_whole(model, batch, timesteps_per_token):
     codes, labels = batch
-    draws = draw(model, 8, torch.Generator().manual_seed(0))
+    draws = draw(model, 8, torch.Generator().manual_seed(0), timesteps_per_token)
     whole = GeneratorLoss(model)(codes, labels, draws)
     halves = [GeneratorLoss(model)(codes[part], labels[part], draws.part(part)) for part in (slice(0, 4), slice(4, 8))]
     for value, first, second in zip(whole, *halves, strict=True):
         torch.testing.assert_close(value, (first + second) / 2)
+
+
+def test_several_timesteps_a_token_give_the_mean_over_single_ones(model, batch):
+    codes, labels = batch
+    draws = draw(model, 8, torch.Generator().manual_seed(0), timesteps_per_token=3)
+    each = [replace(draws, rows=draws.rows[i::3], timesteps=draws.timesteps[i::3], flips=draws.flips[i::3]) for i in range(3)]
+    assert all(torch.equal(one.rows, draws.mask.flatten().nonzero().squeeze(1)) for one in each)
+    assert not torch.equal(each[0].timesteps, each[1].timesteps)
+    whole, *singles = (torch.stack(GeneratorLoss(model)(codes, labels, one)) for one in (draws, *each))
+    torch.testing.assert_close(whole, torch.stack(singles).mean(0))
 
 
 def test_dropped_labels_become_the_null_class(model, batch):
@@ -285,6 +296,7 @@ def test_one_image(train_config, tmp_path):
         ({"precision": "fp16"}, "precision='fp16' is unknown; choose fp32 or bf16"),
         ({"schedule": "linear"}, "schedule 'linear' is unknown"),
         ({"fsdp": True}, "shards over several processes"),
+        ({"timesteps_per_token": 0}, "timesteps_per_token=0; expected 1 or more"),
         ({"validation": 200}, "leaves none to train on"),
     ],
 )
