@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="timm models, ours or not: with their pretrained weights, with =random, or =FILE (default: %(default)s)",
     )
     parser.add_argument("--layers", nargs="+", type=int, help="0-based, negative from the end (default: all)")
-    parser.add_argument("--pooling", nargs="+", default=["mean"], help="mean, cls, max, concat; chosen from, if several (default: mean)")
+    parser.add_argument("--pooling", nargs="+", default=["mean"], help="mean, cls, max, concat, quarters; chosen from, if several")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the forward pass (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--limit", type=int, help="use the first images of each split only, to try the script")

@@ -50,7 +50,7 @@ class ExtractionSettings:
     layers : tuple of int, optional
         0-based layers, negative from the end; all by default.
     pooling : tuple of str
-        Some of mean, cls, max, concat.
+        Some of mean, cls, max, concat and quarters (means over the quarters of the token grid).
     bits : bool
         Store the tokenizer's bits too (BiGR).
     mask_ratio : float

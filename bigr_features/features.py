@@ -119,7 +119,7 @@ def extract_features(
     layers : int, sequence of int or None
         0-based, negative from the end; all by default.
     pooling : str or sequence of str
-        "mean", "cls", "max", "concat"; see `pooling.pool_tokens`.
+        "mean", "cls", "max", "concat", "quarters"; see `pooling.pool_tokens`.
     bits, mask_ratio, sample_bits : bool, float, bool
         For BiGR: the tokenizer's bits too; share of tokens hidden, in [0, 1); Bernoulli bits instead of thresholded ones.
     labels : int, int64 array or Tensor (n,), optional

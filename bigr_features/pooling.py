@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-POOLINGS = ("mean", "cls", "max", "concat")
+POOLINGS = ("mean", "cls", "max", "concat", "quarters")
 NEED_CLASS_TOKEN = ("cls", "concat")
 
 
@@ -18,17 +21,19 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str) -> Ten
         Image tokens, without class or register tokens.
     class_token : Tensor (B, D), optional
         Of BiGR, the condition token.
-    pooling : "mean", "cls", "max" or "concat"
-        Mean over the tokens; the class token; maximum over the tokens; class token and mean side by side (DINOv2's probe).
+    pooling : "mean", "cls", "max", "concat" or "quarters"
+        Mean over the tokens; the class token; maximum over the tokens; class token and mean side by side (DINOv2's probe); the means
+        over the four quarters of the token grid side by side, which keep where things are (spatial pyramid, Lazebnik et al. 2006,
+        level 1). Of a grid with an odd side the quarters share its middle.
 
     Returns
     -------
-    Tensor (B, D), or (B, 2 D) for "concat"
+    Tensor (B, D), (B, 2 D) for "concat", or (B, 4 D) for "quarters": upper left, upper right, lower left, lower right
 
     Raises
     ------
     ValueError
-        For another pooling, or one that needs a class token where there is none.
+        For another pooling, one that needs a class token where there is none, or "quarters" of tokens that are no square grid.
     """
     check_poolings((pooling,), has_class_token=class_token is not None)
     if pooling == "mean":
@@ -37,7 +42,17 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str) -> Ten
         return tokens.float().amax(1)
     if pooling == "cls":
         return class_token.float()
+    if pooling == "quarters":
+        return _quarters(tokens.float())
     return torch.cat([class_token.float(), tokens.float().mean(1)], dim=1)
+
+
+def _quarters(tokens: Tensor) -> Tensor:
+    side = math.isqrt(tokens.shape[1])
+    if side**2 != tokens.shape[1] or side < 2:
+        raise ValueError(f"pooling='quarters' needs a square grid of tokens, 2 x 2 or larger, but there are {tokens.shape[1]}; use mean.")
+    grid = tokens.transpose(1, 2).unflatten(2, (side, side))  # (B, D, G, G)
+    return F.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2).flatten(1)  # (B, 4 D)
 
 
 def check_poolings(poolings: tuple[str, ...], has_class_token: bool) -> None:

@@ -28,7 +28,7 @@ class Readout:
     """What to read; `resolved` checks it against a model.
 
     layers : 0-based blocks (negative from the end), or None for all; () for none, with bits.
-    poolings : some of "mean", "cls", "max", "concat"; see `pooling.pool_tokens`.
+    poolings : some of "mean", "cls", "max", "concat", "quarters"; see `pooling.pool_tokens`.
     bits : the tokenizer's bits too (BiGR).
     mask_ratio : share of tokens hidden, in [0, 1); each item has its own mask (BiGR).
     sample_bits : draw Bernoulli bits instead of thresholding at 0.5 (BiGR).

@@ -26,12 +26,27 @@ def test_the_mean_of_bfloat16_tokens_is_taken_in_float32():
     assert pool_tokens(tokens, None, "mean").item() == pytest.approx(1.255, rel=1e-6)
 
 
+@pytest.mark.parametrize("side", [2, 4, 7, 8])
+def test_quarters_are_means_over_the_quarters_of_the_grid(side):
+    tokens = torch.randn(3, side * side, 5, generator=torch.Generator().manual_seed(0))
+    grid, half = tokens.view(3, side, side, 5), -(-side // 2)
+    corners = [grid[:, rows, columns] for rows in (slice(half), slice(-half, None)) for columns in (slice(half), slice(-half, None))]
+    expected = torch.cat([corner.mean((1, 2)) for corner in corners], dim=1)
+    torch.testing.assert_close(pool_tokens(tokens, None, "quarters"), expected)
+
+
+@pytest.mark.parametrize("count", [1, 6, 65])
+def test_quarters_of_no_square_are_refused(count):
+    with pytest.raises(ValueError, match=f"square grid of tokens, 2 x 2 or larger, but there are {count}"):
+        pool_tokens(torch.zeros(1, count, 2), None, "quarters")
+
+
 @pytest.mark.parametrize(
     ("poolings", "message"),
     [
         (("cls",), "needs a class token"),
         (("mean", "concat"), "'concat' needs a class token"),
-        (("avg",), "'avg' is unknown; choose one or more of mean, cls, max, concat"),
+        (("avg",), "'avg' is unknown; choose one or more of mean, cls, max, concat, quarters"),
         (("max", "max"), "given twice"),
         ((), "no pooling was given"),
     ],

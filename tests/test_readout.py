@@ -16,7 +16,7 @@ def test_every_family_of_timm_is_read(name):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=0).eval()
     images = torch.randn(2, *timm.data.resolve_data_config(model=model)["input_size"])
-    poolings = ["mean", "max", "cls", "concat"] if has_class_token(model) else ["mean", "max"]
+    poolings = ["mean", "max", "quarters", *(["cls", "concat"] if has_class_token(model) else [])]
     found = extract_features(model, images, pooling=poolings, progress=False)
     assert len(found) == layer_count(model) * len(poolings)
     with torch.no_grad():

@@ -34,7 +34,7 @@ class IndexConfig(ModelOptions):
     limit : int, optional
         Take the first images only.
     pooling : str
-        mean, cls, max or concat, over the tokens of the layer.
+        mean, cls, max, concat or quarters, over the tokens of the layer.
     metric : str
         cosine (of features), hamming (of bits) or two_stage (bits give a shortlist, cosine ranks it).
     binarize : str, optional

@@ -39,7 +39,7 @@ class Embedder:
         0-based, negative from the end. By default the one measured to be best (`BEST_LAYERS`), else a BiGR model's own
         `feature_layer`, else the last.
     pooling : str
-        mean, cls, max or concat.
+        mean, cls, max, concat or quarters.
     name : str
         What the gallery calls the model.
     weights : str
