@@ -40,19 +40,22 @@ class AllTokensLoss(GeneratorLoss):
 
     def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, bits = codes.shape
-        timesteps = torch.ones(batch * tokens, dtype=torch.int64, device=codes.device).index_copy(0, draws.rows, draws.timesteps)
-        flips = torch.zeros(batch * tokens, bits, device=codes.device).index_copy(0, draws.rows, draws.flips)
+        repeats = int((draws.rows == draws.rows[0]).sum())  # noise levels a token
+        rows = draws.rows * repeats + torch.arange(len(draws.rows), device=codes.device) % repeats
+        total = batch * tokens * repeats
+        timesteps = torch.ones(total, dtype=torch.int64, device=codes.device).index_copy(0, rows, draws.timesteps)
+        flips = torch.zeros(total, bits, device=codes.device).index_copy(0, rows, draws.flips)
         labels = torch.where(draws.dropped, self.model.null_class, labels)
-        clean = codes.flatten(0, 1)
+        clean = codes.flatten(0, 1).repeat_interleave(repeats, 0)
         noisy = (clean - flips).abs()
         with autocast(codes.device, self.precision), attention_kernel(codes.device, self.precision):
-            condition = self.model(codes, labels, draws.mask).flatten(0, 1)
+            condition = self.model(codes, labels, draws.mask).flatten(0, 1).repeat_interleave(repeats, 0)
             transcoder = self.model.transcoder
             logits = transcoder.denoiser(noisy, timesteps, condition)
             per_bit = transcoder.loss_per_bit(logits, clean, timesteps, noisy)[0]
-            loss = per_bit.index_select(0, draws.rows).mean()
+            loss = per_bit.index_select(0, rows).mean()
         right = (transcoder.clean_probability(logits, noisy) > 0.5) == (clean > 0.5)
-        return loss, loss, right.index_select(0, draws.rows).float().mean()
+        return loss, loss, right.index_select(0, rows).float().mean()
 
 
 VARIANTS = {"hidden tokens only": GeneratorLoss, "all tokens": AllTokensLoss}
@@ -71,6 +74,7 @@ class Training:
         self.optimizer = build_optimizer(self.model, 1e-4, 0.02)
         self.ema = EMA(self.model)
         self.generator = torch.Generator(self.device).manual_seed(args.seed)
+        self.repeats = args.timesteps_per_token
         self.other_generator = torch.Generator(self.device)  # so that the steps of both variants draw the same
         config = model.config
         shape = (args.batch_size, config.num_tokens, config.code_dim)
@@ -79,7 +83,7 @@ class Training:
 
     def step(self, number: int) -> tuple[float, float, float]:
         """Seconds and loss of one whole step, and the share of tokens that were hidden."""
-        draws = draw(self.model, len(self.codes), self.generator)
+        draws = draw(self.model, len(self.codes), self.generator, self.repeats)
         self._wait()
         start = time.perf_counter()
         loss, _, _ = self.loss(self.codes, self.labels, draws)
@@ -89,12 +93,13 @@ class Training:
         self.optimizer.zero_grad()
         self.ema.update(number)
         self._wait()
-        return time.perf_counter() - start, loss.item(), len(draws.rows) / self.codes[..., 0].numel()
+        return time.perf_counter() - start, loss.item(), len(draws.rows) / self.repeats / self.codes[..., 0].numel()
 
     def transcoder_seconds(self, all_tokens: bool, seed: int) -> float:
         """Seconds of forward and backward pass of the transcoder alone, on the conditions of one batch."""
-        draws = draw(self.model, len(self.codes), self.other_generator.manual_seed(seed))
-        rows = torch.arange(self.codes[..., 0].numel(), device=self.device) if all_tokens else draws.rows
+        draws = draw(self.model, len(self.codes), self.other_generator.manual_seed(seed), self.repeats)
+        everything = torch.arange(self.codes[..., 0].numel(), device=self.device).repeat_interleave(self.repeats)
+        rows = everything if all_tokens else draws.rows
         condition = torch.randn(len(rows), self.model.config.width, device=self.device, requires_grad=True)
         clean = self.codes.flatten(0, 1)[rows]
         timesteps = self.model.transcoder.draw_timesteps(len(rows), self.other_generator)
@@ -112,10 +117,10 @@ class Training:
         """Run the transcoder on each number of tokens that can be hidden: libraries prepare kernels when they meet a shape."""
         config = self.model.config
         for count in {train_mask_count(config.num_tokens, step) for step in range(config.num_tokens)}:
-            rows = count * len(self.codes)
-            condition = torch.zeros(rows, config.width, device=self.device, requires_grad=True)
+            clean = self.codes.flatten(0, 1)[: count * len(self.codes)].repeat_interleave(self.repeats, 0)
+            condition = torch.zeros(len(clean), config.width, device=self.device, requires_grad=True)
             with autocast(self.device, self.loss.precision):
-                loss = self.model.transcoder.loss(condition, self.codes.flatten(0, 1)[:rows], generator=self.other_generator).loss
+                loss = self.model.transcoder.loss(condition, clean, generator=self.other_generator).loss
             loss.backward()
         self.optimizer.zero_grad()
 
@@ -182,7 +187,8 @@ def main() -> None:
         "largest_loss_difference": max(differences),
         "mean_loss": statistics.fmean(loss for _, loss, _ in steps["all tokens"]),
     }
-    print(f"{args.model}, batch {args.batch_size}, {args.precision}{', compiled' if args.compile else ''}, {args.device}")
+    levels = f", {args.timesteps_per_token} timesteps a token" if args.timesteps_per_token > 1 else ""
+    print(f"{args.model}, batch {args.batch_size}{levels}, {args.precision}{', compiled' if args.compile else ''}, {args.device}")
     print(f"{'transcoder on':<20}{'images/s':>10}{'tokens/s':>11}{'step ms':>10}{'transcoder ms':>15}{'peak GiB':>10}")
     for row in rows:
         print("{:<20}{:>10.1f}{:>11.0f}{:>10.1f}{:>15.1f}{:>10.2f}".format(*row.values()))
@@ -195,12 +201,14 @@ def main() -> None:
         "step": "forward, backward, clipping, AdamW, EMA; random codes and labels; no dropout; mean over the measured steps",
         "transcoder": "its forward and backward pass alone",
         "peak memory": "largest GPU allocation, or resident set of a process of its own with interpreter and libraries",
-        "batch_size": args.batch_size, "steps": args.steps, "warmup": args.warmup, "precision": args.precision,
+        "batch_size": args.batch_size, "timesteps_per_token": args.timesteps_per_token,
+        "steps": args.steps, "warmup": args.warmup, "precision": args.precision,
         "compile": args.compile, "device": args.device, "threads": args.threads, "seed": args.seed,
     }  # fmt: skip
     if args.device == "cuda":
         protocol["gpu"] = torch.cuda.get_device_name()
-    name = f"training_throughput_{args.model}_{args.device}_{args.precision}{'_compiled' if args.compile else ''}.json"
+    suffix = ("_compiled" if args.compile else "") + (f"_{args.timesteps_per_token}_timesteps" if args.timesteps_per_token > 1 else "")
+    name = f"training_throughput_{args.model}_{args.device}_{args.precision}{suffix}.json"
     result = {"benchmark": "training_throughput", "model": args.model, "protocol": protocol, "rows": rows, "summary": summary}
     write_json(args.out / name, result | {"environment": environment()})
     print(f"wrote {args.out / name}")
@@ -210,6 +218,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bigr_nano", choices=list(PRESETS))
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--timesteps-per-token", type=int, default=1, help="noise levels for each hidden token (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=40, help="measured steps of each variant (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
