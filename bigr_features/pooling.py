@@ -1,8 +1,9 @@
-"""From the tokens of a layer to one vector an image.   B batch, N tokens, D width"""
+"""From the tokens of a layer to one vector an image, and what such a feature is called.   B batch, N tokens, D width"""
 
 from __future__ import annotations
 
 import math
+import re
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,18 @@ from torch import Tensor
 
 POOLINGS = ("mean", "cls", "max", "concat", "quarters")
 NEED_CLASS_TOKEN = ("cls", "concat")
+_NAME = re.compile(rf"block(\d+)_({'|'.join(POOLINGS)})")
+
+
+def feature_name(layer: int, pooling: str) -> str:
+    """Name of a layer's pooled tokens, such as "block5_mean"."""
+    return f"block{layer}_{pooling}"
+
+
+def layer_and_pooling(name: str) -> tuple[int | None, str | None]:
+    """5 and "mean" of "block5_mean"; None and None of what belongs to no layer."""
+    found = _NAME.fullmatch(name)
+    return (int(found[1]), found[2]) if found else (None, None)
 
 
 def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str) -> Tensor:

@@ -18,7 +18,7 @@ from .masking import lowest
 from .models.backbone import BiGRBackbone
 from .models.generator import resolve_layers
 from .packing import pack_bits
-from .pooling import check_poolings, pool_tokens
+from .pooling import check_poolings, feature_name, pool_tokens
 
 _BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move the other
 
@@ -69,7 +69,7 @@ class Readout:
     @property
     def names(self) -> list[str]:
         """Names of the features, once resolved."""
-        return [*(f"block{layer}_{pooling}" for layer in self.layers for pooling in self.poolings), *(["bits"] if self.bits else [])]
+        return [*(feature_name(layer, pooling) for layer in self.layers for pooling in self.poolings), *(["bits"] if self.bits else [])]
 
 
 def layer_count(model: nn.Module) -> int:
@@ -140,7 +140,7 @@ def read_out(
     for layer in readout.layers:
         tokens, class_token = streams.pop(layer)
         for pooling in readout.poolings:
-            layered[f"block{layer}_{pooling}"] = pool_tokens(tokens, class_token, pooling)
+            layered[feature_name(layer, pooling)] = pool_tokens(tokens, class_token, pooling)
     return layered | found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bigr_features.pooling import check_poolings, pool_tokens
+from bigr_features.pooling import POOLINGS, check_poolings, feature_name, layer_and_pooling, pool_tokens
 
 TOKENS = torch.tensor([[[1.0, 8.0], [3.0, 2.0]]])  # one image, two tokens
 CLASS = torch.tensor([[5.0, 6.0]])
@@ -54,3 +54,10 @@ def test_quarters_of_no_square_are_refused(count):
 def test_poolings_that_cannot_be_are_named(poolings, message):
     with pytest.raises(ValueError, match=message):
         check_poolings(poolings, has_class_token=False)
+
+
+def test_names_say_layer_and_pooling():
+    for pooling in POOLINGS:
+        assert layer_and_pooling(feature_name(12, pooling)) == (12, pooling)
+    assert feature_name(5, "mean") == "block5_mean"
+    assert layer_and_pooling("bits") == layer_and_pooling("block5_other") == (None, None)

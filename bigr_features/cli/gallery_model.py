@@ -57,12 +57,12 @@ def embedder_for(gallery, config: ModelOptions):
     """The model that a gallery was made with, as far as options do not name another one; ValueError if that does not fit."""
     from dataclasses import replace
 
-    from ..gallery.embedding import layer_of
+    from ..pooling import layer_and_pooling
 
     made = gallery.embedding
     if made is None:
         raise ValueError(f"the gallery {gallery.folder} does not say what made its vectors; search it by ids, or by vectors in Python.")
-    layer, pooling = layer_of(made["feature"])
+    layer, pooling = layer_and_pooling(made["feature"])
     name, *arguments = made["model"].split(" ")
     if config.model is None and not config.random and not config.checkpoint:
         weights = str(made.get("weights") or "pretrained")
@@ -75,7 +75,7 @@ def embedder_for(gallery, config: ModelOptions):
     if config.model is None:
         config = replace(config, model_args=config.model_args or tuple(arguments))
     layer = layer if config.layer is None else config.layer
-    embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling)
+    embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling or "mean")
     gallery.check_embedding(embedder.description)
     return embedder
 

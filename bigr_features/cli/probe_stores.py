@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from sklearn.base import clone
 from ..evaluate.reports import array_hash, environment, evaluation_result
 from ..evaluate.selection import choose
 from ..feature_store import FeatureStore
+from ..pooling import layer_and_pooling
 
 log = logging.getLogger(__name__)
 
@@ -127,12 +127,6 @@ def describe_data(store: FeatureStore) -> dict:
         "skipped": len(store.skipped),
         "sha256": array_hash(store.ids, store.labels),
     }
-
-
-def layer_and_pooling(name: str) -> tuple[int | None, str | None]:
-    """5 and "mean" of "block5_mean"; None and None of what belongs to no layer."""
-    match = re.fullmatch(r"block(\d+)_(\w+)", name)
-    return (int(match[1]), match[2]) if match else (None, None)
 
 
 def draw_depth(results: dict[str, dict], path: Path) -> bool:

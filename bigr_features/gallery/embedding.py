@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from .index import chosen_factory
 from .settings import GallerySettings
 
 BEST_LAYERS = {"bigr_nano.fashion_mnist": 6}  # of highest mAP on training images: benchmarks/retrieval.py
-FEATURE = re.compile(r"block(\d+)_(mean|cls|max|concat)")
 
 
 class Embedder:
@@ -123,12 +121,6 @@ def default_layer(model: nn.Module, name: str) -> int:
     if name in BEST_LAYERS:
         return BEST_LAYERS[name]
     return model.feature_layer if isinstance(model, BiGRBackbone) else layer_count(model) - 1
-
-
-def layer_of(feature: str) -> tuple[int | None, str]:
-    """Layer and pooling that the name of a feature says; None and "mean" for "bits"."""
-    found = FEATURE.fullmatch(feature)
-    return (int(found[1]), found[2]) if found else (None, "mean")
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:

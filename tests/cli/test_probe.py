@@ -10,7 +10,6 @@ import pytest
 
 from bigr_features import KNNClassifier, LinearProbe
 from bigr_features.cli import main
-from bigr_features.cli.probe_stores import layer_and_pooling
 from bigr_features.feature_store import FeatureStore
 
 NANO = shlex.split("extract --model bigr_nano --model-args depth=2 width=32 num_heads=2 --random --device cpu --threads 1 --limit 240")
@@ -99,8 +98,3 @@ def test_what_cannot_be_done_is_said_in_one_line(folder, command, message):
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
     assert not (folder / "x.json").exists()
-
-
-def test_names_say_layer_and_pooling():
-    assert layer_and_pooling("block12_concat") == (12, "concat")
-    assert layer_and_pooling("bits") == (None, None)
