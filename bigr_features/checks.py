@@ -84,13 +84,13 @@ def check_bits(codes: Tensor) -> None:
         )
 
 
-def check_labels(labels: Tensor | None, null_class: int) -> None:
-    """Labels must be integers in 0..null_class (None is the null class for all).
+def check_labels(labels: Tensor | None, null_class: int, unconditional: bool = False) -> None:
+    """Labels must be integers in 0..null_class (None is the null class for all); of a model trained without labels, the null class.
 
     Raises
     ------
     TypeError, ValueError
-        For floats; for a label out of range, naming it.
+        For floats; for a label out of range, naming it; for a class that the model never saw.
     """
     if labels is None:
         return
@@ -101,6 +101,8 @@ def check_labels(labels: Tensor | None, null_class: int) -> None:
         raise ValueError(
             f"label {labels[wrong][0].item()} is out of range; expected 0..{null_class - 1}, or {null_class} for the null class."
         )
+    if unconditional and (labels != null_class).any():
+        raise ValueError(f"label {labels[labels != null_class][0].item()} was given, but the model was trained without labels; give none.")
 
 
 def check_timesteps(timesteps: Tensor, shape: tuple[int, int], num_timesteps: int) -> None:

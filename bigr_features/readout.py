@@ -190,4 +190,4 @@ def check_condition(labels: Tensor | None, model: nn.Module) -> None:
         return
     if not isinstance(model, BiGRBackbone):
         raise ValueError(f"a class condition can be given to BiGR models only, not to {type(model).__name__}.")
-    check_labels(labels, model.generator.null_class)
+    check_labels(labels, model.generator.null_class, model.generator.config.unconditional)

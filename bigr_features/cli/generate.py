@@ -23,7 +23,7 @@ class GenerateConfig(DrawingConfig):
     num_per_label : int
         Images of each class. Image i of all has seed + i, and is the same whatever else is drawn.
     unconditional : int
-        Draw so many images without a class instead.
+        Draw so many images without a class instead; 16 by default of a model that was trained without labels.
     """
 
     out: str = "generated.png"
@@ -66,13 +66,14 @@ def generate(config: GenerateConfig) -> None:
         raise ValueError(f"--unconditional {config.unconditional} was given; give the number of images, 1 or more.")
     if config.unconditional and config.labels:
         raise ValueError("--unconditional and --labels were both given; give one of them.")
-    classes = [run.null_class] if config.unconditional else _classes(config, run)
-    rows = config.unconditional or config.num_per_label
+    free = config.unconditional or (16 if run.model.generator.config.unconditional and not config.labels else 0)
+    classes = [run.null_class] if free else _classes(config, run)
+    rows = free or config.num_per_label
     labels = torch.tensor(classes).repeat(rows)
     images = run.draw(len(labels), lambda part, calls: run.model.generate(labels[part], **calls))
     cells = pictures.to_uint8(images)
-    wide = len(classes) if not config.unconditional else min(8, rows)
-    columns = [f"class {label}" for label in classes] if not config.unconditional else None
+    wide = len(classes) if not free else min(8, rows)
+    columns = [f"class {label}" for label in classes] if not free else None
     grid = pictures.sheet([cells[start : start + wide] for start in range(0, len(cells), wide)], columns=columns)
     run.save(grid, images, labels=labels.tolist())
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -116,13 +117,17 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
     filter_fn, parts = checkpoint_filter_fn, None
     if pretrained:
         sources = {name: kwargs.get(name) for name in ("pretrained_cfg", "pretrained_cfg_overlay")}
-        parts = _state_of_parts(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
+        parts = _read_parts(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
     if parts is not None:
+        if parts.trained_as is not None:
+            _check_same_function(parts.trained_as, generator)
+            if parts.trained_as.unconditional:
+                generator = replace(generator, class_dropout=1.0)
         # timm reads one file a model; two parts go in through its filter, in place of a source it would read itself
         kwargs["pretrained_cfg_overlay"] = dict(kwargs.get("pretrained_cfg_overlay") or {}, state_dict={"parts": torch.empty(0)})
 
         def filter_fn(_, model):
-            return checkpoint_filter_fn(parts, model)
+            return checkpoint_filter_fn(parts.state, model)
 
     model = build_model_with_cfg(
         BiGRBackbone,
@@ -168,17 +173,36 @@ def _adapt_output_channels(value: Tensor, channels: int) -> Tensor:
     return value[torch.arange(channels) % value.shape[0]]
 
 
-def _state_of_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> dict[str, Tensor] | None:
-    """State dict of the whole model, if a pretrained configuration names its two parts and not one file; else None.
+class _Parts(NamedTuple):
+    """State dict of the whole model, and the generator's configuration if the weights come with one."""
+
+    state: dict[str, Tensor]
+    trained_as: GeneratorConfig | None
+
+
+def _check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> None:
+    """Raise ValueError where weights fit, but would compute something else than in training: fields that no shape shows."""
+    names = ("num_heads", "causal", "norm_eps", "rope_base", "num_timesteps", "noise_schedule", "predict_flip")
+    differing = [name for name in names if getattr(trained, name) != getattr(built, name)]
+    if differing:
+        given = ", ".join(f"{name}={getattr(trained, name)!r}" for name in differing)
+        here = ", ".join(f"{name}={getattr(built, name)!r}" for name in differing)
+        raise ValueError(f"the weights were trained with {given}, but this model has {here}; create it with {given}.")
+
+
+def _read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> _Parts | None:
+    """The whole model's weights, if a pretrained configuration names its two parts and not one file; else None.
 
     The parts are two official files, or the folders `model` (or another name) and `tokenizer` that `bigr train` writes side by side.
     """
     if cfg.get("source") in ("hf-hub", "local-dir") or cfg.get("state_dict"):
         return None
-    path = Path(cfg["file"]) if cfg.get("file") else None
+    path, trained_as = Path(cfg["file"]) if cfg.get("file") else None, None
     if path is not None and path.is_dir():
         folder = path / "model" if (path / "model").is_dir() else path
-        parts = [checkpoints.load_model(part).state_dict() for part in (folder, folder.parent / "tokenizer")]
+        models = [checkpoints.load_model(part) for part in (folder, folder.parent / "tokenizer")]
+        trained_as = models[0].config if isinstance(models[0].config, GeneratorConfig) else None
+        parts = [model.state_dict() for model in models]
     elif path is not None:
         if path.suffix not in (".pt", ".pth") or not checkpoints.is_official_generator(checkpoints.read_pickle(path)):
             return None
@@ -190,7 +214,8 @@ def _state_of_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: 
         parts = _official_parts(*(hf_hub_download(cfg["hf_hub_id"], name, cache_dir=cache_dir) for name in names), generator)
     else:
         return None
-    return {f"{name}.{key}": value for name, part in zip(("generator", "tokenizer"), parts, strict=True) for key, value in part.items()}
+    named = zip(("generator", "tokenizer"), parts, strict=True)
+    return _Parts({f"{name}.{key}": value for name, part in named for key, value in part.items()}, trained_as)
 
 
 def _official_parts(generator_file: str | Path, tokenizer_file: str | Path, config: GeneratorConfig) -> list[dict[str, Tensor]]:

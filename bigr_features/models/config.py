@@ -118,8 +118,8 @@ class GeneratorConfig(_Config):
         The feed-forward width is 8/3 of the width, rounded up to a multiple of this.
     norm_eps, rope_base : float
     class_dropout, token_dropout, residual_dropout, ffn_dropout, drop_path : float
-        Probabilities in training: label replaced by the null class; input tokens; attention output; feed-forward output; whole
-        residual branches (linearly rising with depth).
+        Probabilities in training: label replaced by the null class (1.0: trained without labels); input tokens; attention output;
+        feed-forward output; whole residual branches (linearly rising with depth).
     denoiser_width, denoiser_depth : int
         Channels (None: the width) and blocks of the transcoder's MLP.
     num_timesteps, num_denoise_steps : int
@@ -184,7 +184,9 @@ class GeneratorConfig(_Config):
             )
         if not self.aux_weight >= 0:
             raise ValueError(f"aux_weight={self.aux_weight}; expected 0 or more.")
-        for name in ("class_dropout", "token_dropout", "residual_dropout", "ffn_dropout", "drop_path"):
+        if not 0 <= self.class_dropout <= 1:
+            raise ValueError(f"class_dropout={self.class_dropout}, but a probability in [0, 1] is expected.")
+        for name in ("token_dropout", "residual_dropout", "ffn_dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, but a probability in [0, 1) is expected.")
 
@@ -197,6 +199,11 @@ class GeneratorConfig(_Config):
     def null_class(self) -> int:
         """Index that means "no condition"."""
         return self.num_classes
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether training never shows a label, so that only the null class means something."""
+        return self.class_dropout == 1
 
     @property
     def ffn_width(self) -> int:

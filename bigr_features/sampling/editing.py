@@ -247,7 +247,7 @@ def _labels(model: nn.Module, labels: int | Tensor | None, batch: int) -> Tensor
     """Labels (B,) on the model's device; one label holds for all images, None is the null class."""
     null = model.generator.null_class
     labels = torch.as_tensor(null if labels is None else labels, device=_device(model))
-    checks.check_labels(labels, null)
+    checks.check_labels(labels, null, model.generator.config.unconditional)
     labels = labels.expand(batch) if labels.dim() == 0 else labels
     if tuple(labels.shape) != (batch,):
         raise ValueError(f"labels have shape {tuple(labels.shape)}; expected one label for all, or ({batch},), one an image.")

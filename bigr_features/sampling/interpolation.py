@@ -47,7 +47,7 @@ def interpolate(
     labels = torch.as_tensor(list(labels))
     if labels.dim() != 1 or len(labels) < 2:
         raise ValueError(f"{len(labels)} classes were given; interpolation needs 2 or more.")
-    checks.check_labels(labels, model.generator.null_class)
+    checks.check_labels(labels, model.generator.null_class, model.generator.config.unconditional)
     refuse_null(model, labels, "interpolate", "give classes only")
     rows = path_weights(len(labels), num_images) if weights is None else normalized_weights(weights, len(labels))  # (n, J)
     if seeds is None and generator is None:

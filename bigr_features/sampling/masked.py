@@ -194,7 +194,7 @@ def _start(config, labels, label_weights, codes, mask, batch_size, device) -> _B
             raise ValueError("labels is None, so the number of images is unknown; give batch_size.")
         labels = torch.full((batch_size,), config.null_class, device=device)
     labels = torch.as_tensor(labels, device=device)
-    checks.check_labels(labels, config.null_class)
+    checks.check_labels(labels, config.null_class, config.unconditional)
     if labels.dim() != (1 if label_weights is None else 2):
         raise ValueError(f"labels have shape {tuple(labels.shape)}; expected (batch,), or (batch, mixed labels) with label_weights.")
     if len(labels) == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class TrainConfig(RunSettings):
     sample_bits : bool
         With --source: draw Bernoulli bits instead of thresholding at 0.5.
     unconditional : bool
-        Train without labels (better features; the paper's Table 4).
+        Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
     preset : str
         Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
     model : GeneratorConfig
@@ -131,6 +131,10 @@ class TrainConfig(RunSettings):
     guidance_scale: float = 2.5
     grad_checkpointing: bool = False
     fsdp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unconditional:
+            object.__setattr__(self, "model", replace(self.model, class_dropout=1.0))
 
 
 FREE = (

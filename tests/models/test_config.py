@@ -34,7 +34,7 @@ def test_sizes_must_be_positive_integers(config, name, value):
         config(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["class_dropout", "token_dropout", "residual_dropout", "ffn_dropout", "drop_path"])
+@pytest.mark.parametrize("name", ["token_dropout", "residual_dropout", "ffn_dropout", "drop_path"])
 @pytest.mark.parametrize("value", [-0.1, 1.0, 2.0])
 def test_dropout_must_be_a_probability_below_one(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}, but a probability"):
@@ -127,3 +127,10 @@ def test_derived_sizes():
     assert (tokenizer.downsampling, tokenizer.grid_size) == (16, 32)
     generator = GeneratorConfig(grid_size=12, num_classes=7, width=96, num_heads=2)
     assert (generator.num_tokens, generator.null_class, generator.denoiser_width) == (144, 7, 96)
+
+
+def test_labels_may_always_be_dropped():
+    assert GeneratorConfig(class_dropout=1.0).unconditional
+    assert not GeneratorConfig(class_dropout=0.9).unconditional
+    with pytest.raises(ValueError, match="class_dropout=1.1, but a probability"):
+        GeneratorConfig(class_dropout=1.1)

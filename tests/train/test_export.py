@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
 
+from bigr_features import extract_features
 from bigr_features.checkpoints import load_model
 from bigr_features.train import checkpoint
 from bigr_features.train.export import ExportConfig, export
@@ -21,16 +24,44 @@ def run(train_config):
     return config.out
 
 
+def pretrained(folder, **changes):
+    """The timm model of the tests' sizes, with weights from a folder."""
+    fields = {key: value for key, value in GENERATOR.to_dict().items() if key not in ("num_classes", "grid_size")}
+    fields.update(channel_multipliers=TOKENIZER.channel_multipliers, embed_dim=32, img_size=16, **changes)
+    overlay = {"file": str(folder), "input_size": (3, 16, 16)}
+    return timm.create_model("bigr_nano", pretrained=True, pretrained_cfg_overlay=overlay, **fields).eval()
+
+
 def test_a_finished_run_becomes_a_pretrained_model(run, tmp_path):
     export(ExportConfig(run=run, out=tmp_path / "weights", name="digits", dtype="float32"))
-    fields = {key: value for key, value in GENERATOR.to_dict().items() if key not in ("num_classes", "grid_size")}
-    fields.update(channel_multipliers=TOKENIZER.channel_multipliers, embed_dim=32, img_size=16)
-    overlay = {"file": str(tmp_path / "weights" / "digits"), "input_size": (3, 16, 16)}
-    model = timm.create_model("bigr_nano", pretrained=True, pretrained_cfg_overlay=overlay, **fields).eval()
+    model = pretrained(tmp_path / "weights" / "digits")
     for key, value in load_model(run / "model").state_dict().items():
         assert torch.equal(model.generator.state_dict()[key], value)
     for key, value in load_model(run / "tokenizer").state_dict().items():
         assert torch.equal(model.tokenizer.state_dict()[key], value)
+
+
+def test_weights_are_refused_where_they_would_compute_something_else(train_config):
+    """Rotary base and noise schedule have no shape that would show the difference."""
+    config = train_config(model=replace(GENERATOR, rope_base=30.0))
+    train(config)
+    with pytest.raises(ValueError, match=r"trained with rope_base=30.0, but this model has rope_base=100.0; create it with rope_base=30.0"):
+        pretrained(config.out, rope_base=100.0)
+    assert pretrained(config.out, rope_base=30.0, class_dropout=0.3).generator.config.class_dropout == 0.3
+
+
+def test_weights_trained_without_labels_take_none(train_config):
+    config = train_config(unconditional=True)
+    train(config)
+    model = pretrained(config.out)
+    assert model.generator.config.unconditional
+    settings = dict(num_reveal_steps=2, num_denoise_steps=2)
+    null = torch.tensor([10])
+    assert model.generate(null, **settings).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match="label 3 was given, but the model was trained without labels"):
+        model.generate(torch.tensor([3]), **settings)
+    with pytest.raises(ValueError, match="label 3 was given, but the model was trained without labels"):
+        extract_features(model, torch.rand(1, 3, 16, 16), labels=3, progress=False)
 
 
 def test_a_step_is_exported_with_averaged_weights_in_half_precision(run, tmp_path):
