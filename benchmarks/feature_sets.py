@@ -18,6 +18,7 @@ import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.checkpoints import fingerprint
 from bigr_features.data import SAMPLES, Sample, load_sample, open_images
 from bigr_features.features import PRECISIONS, extract_features, model_inputs
+from bigr_features.pooling import layer_and_pooling
 
 log = logging.getLogger(__name__)
 DEFAULT_MODELS = ("bigr_nano.fashion_mnist", "bigr_nano=random")
@@ -29,7 +30,7 @@ class FeatureSet:
     """Features of one origin: candidates among which held-out training images choose.
 
     name : what the table calls it.
-    candidates : (train, test) arrays by the name of a candidate; layers are "block5 mean" and so on.
+    candidates : (train, test) arrays by the name of a candidate; layers are "block5_mean" and so on.
     layers : 0-based layer of each candidate that is one.
     facts : what a result must say about where they come from.
     """
@@ -57,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="timm models, ours or not: with their pretrained weights, with =random, or =FILE (default: %(default)s)",
     )
     parser.add_argument("--layers", nargs="+", type=int, help="0-based, negative from the end (default: all)")
-    parser.add_argument("--pooling", nargs="+", default=["mean"], help="mean, cls, max, concat, quarters; chosen from, if several")
+    parser.add_argument(
+        "--pooling", nargs="+", default=["mean", "quarters"], help="mean, cls, max, concat, quarters; a row each (default: mean quarters)"
+    )
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the forward pass (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--limit", type=int, help="use the first images of each split only, to try the script")
@@ -102,8 +105,7 @@ def feature_sets(sample: Sample, args: argparse.Namespace) -> Iterator[FeatureSe
                 bits = np.concatenate([model.encode(batch).flatten(1).numpy() for batch in inputs.split(args.batch_size)])
             facts = {"tokenizer_sha256": identity, "tokenizer of": label}
             yield FeatureSet("B-AE bits" if "random" not in label else "B-AE bits, random", {"bits": _parts(bits, sample)}, facts=facts)
-        poolings = args.pooling
-        features = extract_features(model, inputs, layers=args.layers, pooling=poolings, dtype=args.dtype, batch_size=args.batch_size)
+        features = extract_features(model, inputs, layers=args.layers, pooling=args.pooling, dtype=args.dtype, batch_size=args.batch_size)
         facts = {
             "model": spec.split("=")[0],
             "weights": weights_of(spec, model, args.seed),
@@ -112,8 +114,10 @@ def feature_sets(sample: Sample, args: argparse.Namespace) -> Iterator[FeatureSe
             "preprocessing": {key: value for key, value in timm.data.resolve_data_config(model=model).items() if key != "device"},
             "dtype": args.dtype,
         }
-        layers = {name: int(name.split("_")[0].removeprefix("block")) for name in features}
-        yield FeatureSet(label, {name: _parts(x, sample) for name, x in features.items()}, layers, facts)
+        for pooling in args.pooling:
+            names = {name: layer for name in features for layer, own in [layer_and_pooling(name)] if own == pooling}
+            candidates = {name: _parts(features[name], sample) for name in names}
+            yield FeatureSet(label if pooling == "mean" else f"{label}, {pooling}", candidates, names, facts)
 
 
 def build(spec: str, seed: int) -> tuple[nn.Module, str]:

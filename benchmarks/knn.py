@@ -1,6 +1,6 @@
 """How good are the features of each block without any training? A k-nearest-neighbour vote per layer, beside raw pixels, PCA and bits.
 
-The layer, the pooling, k, the temperature and the whitening of the features are chosen on held-out training images; the test images are
+The layer, k, the temperature and the whitening of the features are chosen on held-out training images; the test images are
 used once for each row.
 
     python benchmarks/knn.py

@@ -1,6 +1,6 @@
 """How good are the features of each block? A linear probe per layer, beside raw pixels, their PCA and the tokenizer's bits.
 
-The layer, the pooling and the regularisation (or learning rate) of every probe are chosen on held-out training images; the test images are
+The layer and the regularisation (or learning rate) of every probe are chosen on held-out training images; the test images are
 used once for each row. With no arguments it runs in a few minutes on a CPU, on images that need no download.
 
     python benchmarks/linear_probe.py

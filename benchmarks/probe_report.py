@@ -74,8 +74,8 @@ def result(name: str, sample: Sample, protocol: dict, rows: list[dict], args: ar
         },
         "protocol": {
             "features": "pooled output of each block; for BiGR the residual stream, null class, nothing hidden, no final norm",
-            "pooling": args.pooling,
-            "chosen": f"layer, pooling, every setting: on {args.holdout:.0%} of the training images, drawn by class; test images used once",
+            "pooling": {"rows": args.pooling, "mean": "over all tokens", "quarters": "over each quarter of the token grid, side by side"},
+            "chosen": f"layer and every setting: on {args.holdout:.0%} of the training images, drawn by class; test images used once",
             "interval": "95 % bootstrap over test images",
             "seed": args.seed,
             **protocol,

@@ -50,12 +50,13 @@ def test_linear_probe_writes_table_json_and_picture(tmp_path):
     result = json.loads((tmp_path / "linear_probe_digits.json").read_text())
     names = [row["features"] for row in result["rows"]]
     assert names[:4] == ["raw pixels", "PCA of pixels", "B-AE bits", "bigr_nano.fashion_mnist"]
-    assert names[4:] == ["B-AE bits, random", "bigr_nano, random"]
+    assert names[4:] == ["bigr_nano.fashion_mnist, quarters", "B-AE bits, random", "bigr_nano, random", "bigr_nano, random, quarters"]
     assert all(name in done.stdout for name in names)
     trained = result["rows"][3]
     assert [entry["layer"] for entry in trained["held_out"].values()] == [0, 7]
     assert len(trained["weights_sha256"]) == 64
-    assert trained["test"]["top1"] > result["rows"][5]["test"]["top1"] + 0.1
+    assert trained["test"]["top1"] > result["rows"][6]["test"]["top1"] + 0.1
+    assert result["rows"][4]["chosen"]["features"] == 4 * trained["chosen"]["features"]
     check_rows(result)
     assert (tmp_path / "linear_probe_digits.png").stat().st_size > 10_000
 
@@ -66,8 +67,13 @@ def test_linear_probe_by_the_protocol_of_mae_on_a_folder_with_another_model(tmp_
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / f"linear_probe_mae_{few.name}.json").read_text())
     assert "LARS" in result["protocol"]["probe"]
-    assert [row["features"] for row in result["rows"]] == ["raw pixels", "PCA of pixels", "vit_nano_patch4_32, random"]
-    assert list(result["rows"][2]["held_out"]) == ["block7_mean", "block7_max"]
+    assert [row["features"] for row in result["rows"]] == [
+        "raw pixels",
+        "PCA of pixels",
+        "vit_nano_patch4_32, random",
+        "vit_nano_patch4_32, random, max",
+    ]
+    assert [list(row["held_out"]) for row in result["rows"][2:]] == [["block7_mean"], ["block7_max"]]
     assert set(result["rows"][0]["test"]["per_class"]) == {"digit 3", "digit 5", "digit 8"}
     assert result["rows"][0]["test"]["top5"] is None
     check_rows(result)
@@ -83,7 +89,7 @@ def test_a_masked_autoencoder_trains_and_is_compared(tmp_path, few):
     done = run("knn.py", "--data-dir", str(few), "--model", *models, "--neighbors", "3", "5", "--layers", "7", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / f"knn_{few.name}.json").read_text())
-    trained, random = result["rows"][-2:]
+    trained, random = result["rows"][-4::2]
     assert trained["features"] == "vit_nano_patch4_32, mae"
     assert trained["weights_sha256"] != random["weights_sha256"]
     assert trained["chosen"]["n_neighbors"] in (3, 5)

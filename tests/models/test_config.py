@@ -132,5 +132,5 @@ def test_derived_sizes():
 def test_labels_may_always_be_dropped():
     assert GeneratorConfig(class_dropout=1.0).unconditional
     assert not GeneratorConfig(class_dropout=0.9).unconditional
-    with pytest.raises(ValueError, match="class_dropout=1.1, but a probability"):
+    with pytest.raises(ValueError, match=r"class_dropout=1\.1, but a probability"):
         GeneratorConfig(class_dropout=1.1)
