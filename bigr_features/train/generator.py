@@ -241,17 +241,12 @@ def train(config: TrainConfig) -> Path:
         monitor.add(step, totals, norm)
 
         if step % config.log_every == 0 or step == config.steps:
-            monitor.check(last_good)
-            values = monitor.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}
-            values["images_per_second"] = values["steps_per_second"] * config.batch_size
-            run.log(step, "train", values)
-            accelerator.log({f"train/{key}": value for key, value in values.items()}, step)
+            values = monitor.report(run, step, optimizer, config.batch_size, last_good)
             progress.set_postfix(loss=f"{values['loss']:.4f}")
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
                 values = validate(module.eval(), model, data, held_out, config, accelerator)
-            run.log(step, "validation", values)
-            accelerator.log({f"validation/{key}": value for key, value in values.items()}, step)
+            run.log(accelerator, step, "validation", values)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4f}" for key, value in values.items()))
             if best is None or values["loss"] < best["loss"]:
                 best = {"step": step, "loss": values["loss"]}

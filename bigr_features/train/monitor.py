@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .distributed import mean_over_processes
+from .run import Run
 
 
 class NonFiniteLoss(RuntimeError):
@@ -49,6 +50,14 @@ class Monitor:
                 f"loss or gradient norm was not finite at step {step}; training stopped, and {kept}. "
                 "Lower the learning rate, lengthen the warm-up or use --precision fp32."
             )
+
+    def report(self, run: Run, step: int, optimizer: torch.optim.Optimizer, batch_size: int, last_good: int | None) -> dict[str, float]:
+        """Log what `read` gives, with the learning rate and images a second, after `check`."""
+        self.check(last_good)
+        values = self.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}
+        values["images_per_second"] = values["steps_per_second"] * batch_size
+        run.log(self.accelerator, step, "train", values)
+        return values
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, and steps a second."""

@@ -145,12 +145,13 @@ class Run:
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         write_atomically(log, "".join(kept).encode())
 
-    def log(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Add a line to log.jsonl."""
+    def log(self, accelerator, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Add a line to log.jsonl, and hand it to the trackers."""
         if self.main:
             values = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in metrics.items()}
             with open(self.path / "log.jsonl", "a") as file:
                 file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        accelerator.log({f"{split}/{key}": value for key, value in metrics.items()}, step)
 
     def save_picture(self, accelerator, step: int, images: Tensor, columns: int) -> None:
         """Write images (n, C, H, W) as one PNG of so many columns into samples/, and hand it to the trackers."""

@@ -226,17 +226,12 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         monitor.add(step, totals, norm)
 
         if step % config.log_every == 0 or step == config.steps:
-            monitor.check(last_good)
-            values = monitor.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}
-            values["images_per_second"] = values["steps_per_second"] * config.batch_size
-            run.log(step, "train", values)
-            accelerator.log({f"train/{key}": value for key, value in values.items()}, step)
+            values = monitor.report(run, step, optimizer, config.batch_size, last_good)
             progress.set_postfix(loss=f"{values['loss']:.4f}")
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
                 values, picture = validate(module.eval(), images, held_out, config.batch_size, device)
-            run.log(step, "validation", values)
-            accelerator.log({f"validation/{key}": value for key, value in values.items()}, step)
+            run.log(accelerator, step, "validation", values)
             run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
             if best is None or values["psnr"] > best["psnr"]:
