@@ -67,6 +67,7 @@ default_cfgs = generate_default_cfgs(
         "bigr_xxl_d32.in1k": _official("gpt/bigr_XXL_d32.pt"),
         "bigr_l_512.d32_in1k": _official("gpt/bigr_L_d32_512.pt", input_size=(3, 512, 512)),
         "bigr_nano.fashion_mnist": _shipped("fashion_mnist", input_size=(3, 32, 32)),
+        "bigr_nano.fashion_mnist_uncond": _shipped("fashion_mnist_uncond", input_size=(3, 32, 32)),
     }
 )
 

@@ -237,7 +237,7 @@ class BiGR(nn.Module):
         self._require_generative("loss")
         self._check_shapes(codes, labels, mask)
         checks.check_bits(codes)
-        checks.check_labels(labels, self.null_class)
+        checks.check_labels(labels, self.null_class, self.config.unconditional and not self.training)
         if self.training and labels is not None:
             labels = self.drop_labels(labels, generator)
         batch, tokens = codes.shape[:2]

@@ -37,6 +37,7 @@ PRESETS: dict[str, tuple[dict, dict]] = {
             grid_size=8,
             num_classes=10,
             ffn_multiple_of=64,
+            rope_base=30.0,  # with 10,000, made for longer grids, two thirds of the angles hardly turn over 8 positions
             denoiser_depth=2,
             residual_dropout=0.0,
             ffn_dropout=0.0,

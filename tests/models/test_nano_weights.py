@@ -12,7 +12,7 @@ from bigr_features import LinearProbe, extract_features
 from bigr_features.data import load_sample
 from bigr_features.features import model_inputs
 
-SHIPPED = ["bigr_nano.fashion_mnist"]
+SHIPPED = ["bigr_nano.fashion_mnist", "bigr_nano.fashion_mnist_uncond"]
 
 
 @pytest.fixture(scope="module", params=SHIPPED)
@@ -62,6 +62,11 @@ def test_features_beat_those_of_random_weights_by_far(model, images):
 
 def test_the_loss_knows_the_class_and_beats_chance(model, images):
     inputs, labels = images
+    if model.generator.config.unconditional:
+        assert model.loss(inputs[:200], generator=torch.Generator().manual_seed(0)).bit_accuracy > 0.7
+        with pytest.raises(ValueError, match="trained without labels"):
+            model.loss(inputs[:200], torch.from_numpy(labels[:200]))
+        return
     right = model.loss(inputs[:200], torch.from_numpy(labels[:200]), generator=torch.Generator().manual_seed(0))
     wrong = model.loss(inputs[:200], torch.from_numpy((labels[:200] + 5) % 10), generator=torch.Generator().manual_seed(0))
     assert right.bit_accuracy > 0.7
@@ -70,7 +75,8 @@ def test_the_loss_knows_the_class_and_beats_chance(model, images):
 
 def test_generation_is_reproducible_and_in_range(model):
     settings = {"num_reveal_steps": 4, "num_denoise_steps": 5}
-    first, second = (model.generate(torch.arange(4), generator=torch.Generator().manual_seed(0), **settings) for _ in range(2))
+    labels = torch.full((4,), 10) if model.generator.config.unconditional else torch.arange(4)
+    first, second = (model.generate(labels, generator=torch.Generator().manual_seed(0), **settings) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == (4, 3, 32, 32)
     assert 0 <= first.min() < first.max() <= 1
