@@ -65,8 +65,12 @@ def plot(runs: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, len(runs), figsize=(5.2 * len(runs), 3.8), layout="constrained", squeeze=False)
-    for axes, run in zip(panels.flat, runs, strict=True):
+    columns = min(3, len(runs))
+    rows = -(-len(runs) // columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(5.2 * columns, 3.8 * rows), layout="constrained", squeeze=False)
+    for axes in panels.flat[len(runs) :]:
+        axes.remove()
+    for axes, run in zip(panels.flat, runs, strict=False):
         axes.plot(
             [point["step"] for point in run["train"]], [point["loss"] for point in run["train"]], color=COLORS[0], label="training loss"
         )

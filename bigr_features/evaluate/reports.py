@@ -131,8 +131,12 @@ def environment(packages: tuple[str, ...] = ("bigr-features", "torch", "timm", "
 
 
 def portable_command(command: str) -> str:
-    """A command line with absolute paths cut to their last part, so that a result does not tell where its maker's files lie."""
-    return shlex.join(re.sub(r"(?:^|(?<==))/(?:.*/)?(?=[^/])", "", part) for part in shlex.split(command))
+    """A command line with absolute paths cut to their last part, so that a result does not tell where its maker's files lie.
+
+    `python -m bigr_features.cli`, whose file is named `__main__.py`, becomes `bigr`.
+    """
+    parts = [re.sub(r"(?:^|(?<==))/(?:.*/)?(?=[^/])", "", part) for part in shlex.split(command)]
+    return shlex.join("bigr" if part == "__main__.py" else part for part in parts if [part, *parts[1:2]] != ["python", "__main__.py"])
 
 
 def write_json(path: str | Path, result: dict) -> None:

@@ -45,6 +45,7 @@ def test_a_command_does_not_tell_where_files_lie():
     assert (
         portable_command("probe.py --model vit=/data/a/w.safetensors --out=/tmp/x a/b") == "probe.py --model vit=w.safetensors --out=x a/b"
     )
+    assert portable_command("python /x/bigr_features/cli/__main__.py train --out a") == "bigr train --out a"
 
 
 def test_a_result_by_hand_with_a_class_missing_on_either_side():
