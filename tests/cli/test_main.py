@@ -79,7 +79,7 @@ def test_help(name, capsys):
         ("train-tokenizer --source sample:digits --out x --preset bigr_m", "there is no preset 'bigr_m'"),
         ("train-tokenizer --config generator --out x", "the settings of another command"),
         ("encode --tokenizer nowhere --source sample:digits --out x", "has no config.json"),
-        ("train --tokenizer tokenizer/model --codes nowhere --out x", "Make one with `bigr encode`"),
+        ("train --tokenizer tokenizer/model --codes nowhere --out x", "make one with `bigr encode`"),
         ("train --tokenizer tokenizer/model --codes codes --out x --model.code-dim 8", "give --model.grid-size 8 --model.code-dim 16"),
         ("train --tokenizer tokenizer/model --source flat --out x --validation 0", "train without them (--unconditional)"),
     ],
