@@ -116,7 +116,7 @@ def plot(name: str, sample: Sample, rows: list[dict], path: Path) -> None:
                 points = curves.setdefault(row["features"], {})
                 points[entry["layer"]] = max(points.get(entry["layer"], 0.0), entry["holdout_accuracy"])
     figure, axes = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
-    accuracy_over_depth(axes, curves, levels)
+    accuracy_over_depth(axes, curves, levels, {label: label.rpartition(", ")[0] for label in curves})
     kind = "k-NN" if name == "knn" else "linear probe"
     axes.set(ylabel="accuracy on held-out training images, %", title=f"{sample.name}: {kind} over depth")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
