@@ -150,6 +150,8 @@ def edit(config: EditConfig) -> None:
     """Run `bigr edit`."""
     run = session(config, "edit")
     no_null(config.labels, run, "an edit")
+    if run.model.generator.config.unconditional:
+        raise ValueError(f"{config.model} was trained without labels, and an edit needs classes; take another model, or `bigr inpaint`.")
     if not config.labels and run.null_class > 20:
         raise ValueError(f"{config.model} has {run.null_class} classes; name those to draw, such as --labels 1 2 3.")
     classes = list(config.labels) or list(range(run.null_class))

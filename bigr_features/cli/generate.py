@@ -9,6 +9,8 @@ import torch
 from .. import pictures
 from .drawing import DrawingConfig, Session, no_null, session
 
+NUM_UNCONDITIONAL = 16  # of a model that was trained without labels, if no number is given
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(DrawingConfig):
@@ -66,14 +68,16 @@ def generate(config: GenerateConfig) -> None:
         raise ValueError(f"--unconditional {config.unconditional} was given; give the number of images, 1 or more.")
     if config.unconditional and config.labels:
         raise ValueError("--unconditional and --labels were both given; give one of them.")
-    free = config.unconditional or (16 if run.model.generator.config.unconditional and not config.labels else 0)
-    classes = [run.null_class] if free else _classes(config, run)
-    rows = free or config.num_per_label
+    without_class = config.unconditional
+    if run.model.generator.config.unconditional and not config.labels:
+        without_class = without_class or NUM_UNCONDITIONAL
+    classes = [run.null_class] if without_class else _classes(config, run)
+    rows = without_class or config.num_per_label
     labels = torch.tensor(classes).repeat(rows)
     images = run.draw(len(labels), lambda part, calls: run.model.generate(labels[part], **calls))
     cells = pictures.to_uint8(images)
-    wide = len(classes) if not free else min(8, rows)
-    columns = [f"class {label}" for label in classes] if not free else None
+    wide = len(classes) if not without_class else min(8, rows)
+    columns = [f"class {label}" for label in classes] if not without_class else None
     grid = pictures.sheet([cells[start : start + wide] for start in range(0, len(cells), wide)], columns=columns)
     run.save(grid, images, labels=labels.tolist())
 
@@ -84,6 +88,8 @@ def interpolate(config: InterpolateConfig) -> None:
 
     run = session(config, "interpolate")
     no_null(config.labels, run, "interpolation")
+    if run.model.generator.config.unconditional:
+        raise ValueError(f"{config.model} was trained without labels, and there is nothing to interpolate between; take another model.")
     if config.num_rows < 1:
         raise ValueError(f"--num-rows {config.num_rows} was given; give 1 or more.")
     mixed = len(config.labels)

@@ -6,7 +6,6 @@ import ast
 import logging
 import os
 from dataclasses import dataclass
-from typing import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +40,13 @@ class WeightsOptions:
         return "random" if self.random else self.checkpoint or "pretrained"
 
 
-class ModelSource(Protocol):
-    """What `build` needs: WeightsOptions with a model and a seed."""
-
-    model: str
-    random: bool
-    checkpoint: str
-    model_args: tuple[str, ...]
-    seed: int
-
-
-def build(config: ModelSource):
+def build(config: WeightsOptions):
     """The timm model that `config` names, in eval mode.
+
+    Parameters
+    ----------
+    config : WeightsOptions
+        With `model`, a timm name, and `seed`, of random weights.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from PIL import Image
 from bigr_features.cli import main
 from bigr_features.pictures import read_settings
 
+UNCOND = "--model bigr_nano.fashion_mnist_uncond"
 SAMPLE, OTHER = "sample:fashion_mnist:0", "sample:fashion_mnist:5"
 FAST = ["--num-denoise-steps", "2", "--num-reveal-steps", "3", "--device", "cpu"]
 
@@ -57,6 +58,13 @@ def test_generate_draws_all_classes_and_says_how_in_the_file(tmp_path, capsys):
 def test_generate_without_a_class_in_small_batches():
     command("generate --unconditional 3 --batch-size 2 --order halton --out free.png")
     assert read_settings("free.png")["labels"] == [10, 10, 10]
+
+
+def test_a_model_trained_without_labels_draws_without_classes():
+    command(f"generate {UNCOND} --out free.png")
+    assert read_settings("free.png")["labels"] == [10] * 16
+    command(f"inpaint {SAMPLE} {UNCOND}")
+    assert read_settings("inpainted.png")["labels"] == [10]
 
 
 def test_interpolate():
@@ -111,6 +119,9 @@ def test_the_central_region_of_an_outpainted_picture_stays():
     [
         ("generate --labels 10", "ValueError: label 10 is the null class"),
         ("generate --labels 3 11", "ValueError: label 11 is out of range; bigr_nano.fashion_mnist has the classes 0..9"),
+        (f"generate {UNCOND} --labels 3", "label 3 was given, but the model was trained without labels"),
+        (f"edit {SAMPLE} {UNCOND}", "was trained without labels, and an edit needs classes"),
+        (f"interpolate {UNCOND}", "was trained without labels, and there is nothing to interpolate between"),
         ("generate --labels 1 --unconditional 2", "--unconditional and --labels were both given"),
         ("generate --num-per-label 0", "--num-per-label 0 was given"),
         ("generate --out grid.jpg", "--out grid.jpg does not end in .png"),
