@@ -23,6 +23,7 @@ from .transformer import Trunk
 
 torch.fx.wrap("check_image_batch")
 
+LEARNED_POSITIONS = ("position_embedding", "input_position_embedding")
 POOLS = ("avg", "max", "avgmax", "")
 # what only generates: no part of the path from pixels to features
 GENERATIVE_PREFIXES = (
@@ -275,7 +276,7 @@ class BiGRBackbone(nn.Module):
     def set_input_size(self, img_size: int | tuple[int, int], patch_size: int | None = None) -> None:
         """Take square images of another size, a multiple of the tokenizer's downsampling.
 
-        Rotary positions are recomputed for the new grid, learned positions (generation only) resampled bicubically.
+        Rotary positions are recomputed for the new grid, learned positions resampled bicubically.
         """
         if patch_size not in (None, self.tokenizer.config.downsampling):
             raise ValueError(f"patch_size={patch_size}, but a token always covers {self.tokenizer.config.downsampling} pixels a side.")
@@ -290,9 +291,11 @@ class BiGRBackbone(nn.Module):
         generator.config = generator.config.replace(grid_size=side)
         weight = generator.class_embedding.weight
         generator.trunk.rope = Trunk.rope_of(generator.config, device=weight.device, dtype=weight.dtype)
-        if generator.position_embedding is not None:
-            resampled = resample_positions(generator.position_embedding.detach(), side)
-            generator.position_embedding = nn.Parameter(resampled, requires_grad=generator.position_embedding.requires_grad)
+        for name in LEARNED_POSITIONS:
+            positions = getattr(generator, name)
+            if positions is not None:
+                resampled = resample_positions(positions.detach(), side)
+                setattr(generator, name, nn.Parameter(resampled, requires_grad=positions.requires_grad))
         self._traits = dict(getattr(self, "_traits", {}), img_size=(height, width))
         self._record(img_size=height)
 
@@ -310,7 +313,7 @@ class BiGRBackbone(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict:
         """Patterns for layer-wise learning rates: a stem and the blocks."""
         return {
-            "stem": r"^tokenizer|^generator\.(?:embedding|class_embedding|trunk\.modulation)",
+            "stem": r"^tokenizer|^generator\.(?:embedding|input_position_embedding|class_embedding|trunk\.modulation)",
             "blocks": [
                 (r"^generator\.trunk\.blocks\.(\d+)", None),
                 (r"^generator\.(?:trunk\.norm|position_embedding|transcoder)", (99999,)),

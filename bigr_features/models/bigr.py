@@ -14,7 +14,7 @@ from timm.models._manipulate import adapt_input_conv
 from torch import Tensor
 
 from .. import checkpoints
-from .backbone import BiGRBackbone, drop_generative_entries, resample_positions
+from .backbone import LEARNED_POSITIONS, BiGRBackbone, drop_generative_entries, resample_positions
 from .config import GeneratorConfig
 from .presets import PRESETS, is_preset_field, preset_configs
 
@@ -153,9 +153,9 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: BiGRBackbone) -> 
         for part in ("weight", "bias"):
             key = f"tokenizer.decoder.blocks.{last}.{part}"
             state[key] = _adapt_output_channels(state[key], config.in_chans)
-    positions = "generator.position_embedding"
-    if positions in state:
-        state[positions] = resample_positions(state[positions], model.generator.config.grid_size)
+    for positions in (f"generator.{name}" for name in LEARNED_POSITIONS):
+        if positions in state:
+            state[positions] = resample_positions(state[positions], model.generator.config.grid_size)
     compared = {key: value for key, value in state.items() if not key.startswith("head.")}
     first = "tokenizer.encoder.blocks.0.weight"
     if first in compared and compared[first].dim() == 4 and compared[first].shape[1] != config.in_chans:
@@ -183,7 +183,7 @@ class _Parts(NamedTuple):
 
 def _check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> None:
     """Raise ValueError where weights fit, but would compute something else than in training: fields that no shape shows."""
-    names = ("num_heads", "causal", "norm_eps", "rope_base", "num_timesteps", "noise_schedule", "predict_flip")
+    names = ("num_heads", "input_positions", "causal", "norm_eps", "rope_base", "num_timesteps", "noise_schedule", "predict_flip")
     differing = [name for name in names if getattr(trained, name) != getattr(built, name)]
     if differing:
         given = ", ".join(f"{name}={getattr(trained, name)!r}" for name in differing)

@@ -14,6 +14,8 @@ from .config import GeneratorConfig
 from .transcoder import LossTerms, Transcoder
 from .transformer import Trunk
 
+INPUT_POSITION_STD = 0.3  # between the spread of bits, 0.02 to 0.2, and that of the mask embedding, 1, at the start
+
 
 class BitEmbedding(nn.Module):
     """Codes (B, N, K) of 0 and 1 to token vectors (B, N, D); hidden tokens become one learned vector."""
@@ -50,6 +52,7 @@ class BiGR(nn.Module):
     Attributes
     ----------
     embedding, class_embedding, trunk, position_embedding, transcoder
+    input_position_embedding : Parameter (1, N, D), or None without `input_positions`
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class BiGR(nn.Module):
         self.num_cond_tokens = config.num_cond_tokens
         self.embedding = embedding if embedding is not None else BitEmbedding(config, **dd)
         self.class_embedding = nn.Embedding(config.num_classes + 1, config.width, **dd)
+        positions = nn.Parameter(torch.empty(1, config.num_tokens, config.width, **dd)) if config.input_positions else None
+        self.input_position_embedding = positions
         self.token_dropout = nn.Dropout(config.token_dropout)
         self.trunk = Trunk(config, **dd)
         self.position_embedding = nn.Parameter(torch.empty(1, config.num_tokens, config.width, **dd))
@@ -76,16 +81,21 @@ class BiGR(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, needs_reset: bool = True) -> None:
-        """Official initialisation: linear and embedding weights N(0, 0.02), biases 0, norms 1, and what the parts say of themselves."""
+        """Official initialisation: linear weights N(0, init_std), embeddings N(0, 0.02), biases 0, norms 1, and what the parts say of
+        themselves."""
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-                if getattr(module, "bias", None) is not None:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=self.config.init_std)
+                if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
             elif isinstance(module, nn.RMSNorm):
                 nn.init.ones_(module.weight)
         if self.position_embedding is not None:
             nn.init.normal_(self.position_embedding, std=0.02)
+        if self.input_position_embedding is not None:
+            nn.init.normal_(self.input_position_embedding, std=INPUT_POSITION_STD)
         for part in (self.embedding, self.trunk, self.transcoder):
             if hasattr(part, "init_weights"):
                 part.init_weights()
@@ -127,7 +137,10 @@ class BiGR(nn.Module):
         self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, label_weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What the trunk takes: the sequence (B, c + N, D) and the class vector (B or 1, 1, D)."""
-        tokens = self.token_dropout(self.embedding(codes, mask))
+        tokens = self.embedding(codes, mask)
+        if self.input_position_embedding is not None:
+            tokens = tokens + self.input_position_embedding
+        tokens = self.token_dropout(tokens)
         vector = self.class_vector(labels, label_weights)
         prefix = vector.expand(tokens.shape[0], self.num_cond_tokens, -1)
         return torch.cat([prefix, tokens], dim=1), vector

@@ -70,6 +70,9 @@ class Block(nn.Module):
         return x + self.drop_path(self.feed_forward(self.feed_forward_norm(x)))  # (B, S, D)
 
 
+GATES = (2, 5)  # of attention and of the feed-forward, among the six vectors of a modulation
+
+
 class ModulatedBlock(Block):
     """Attention and SwiGLU, both modulated by the shared vector of the class plus an offset of this block's own."""
 
@@ -112,6 +115,7 @@ class Trunk(nn.Module):
         self.modulation = Modulation(config.width, **dd) if config.adaln else None
         self.blocks = nn.ModuleList([block(config, drop_path[i], **dd) for i in range(config.depth)])
         self.norm = nn.RMSNorm(config.width, eps=config.norm_eps, **dd)
+        self.gate_init = config.gate_init
         self.grad_checkpointing = False
 
     @staticmethod
@@ -121,10 +125,11 @@ class Trunk(nn.Module):
         return ConstantTable(lambda: rope_table(*args), device=device, dtype=dtype)
 
     def init_weights(self) -> None:
-        """Official initialisation: the offsets of adaLN with standard deviation 1 / sqrt(D), its shared map zero."""
+        """Official initialisation: the offsets of adaLN N(0, 1 / D), its shared map zero; gates get the mean `gate_init`."""
         for block in self.blocks:
             if isinstance(block, ModulatedBlock):
                 nn.init.normal_(block.modulation_offset, std=1 / math.sqrt(block.modulation_offset.shape[-1]))
+                block.modulation_offset[:, :, GATES] += self.gate_init
         if self.modulation is not None:
             nn.init.zeros_(self.modulation.proj.weight)
             nn.init.zeros_(self.modulation.proj.bias)

@@ -63,6 +63,12 @@ def test_loss_weights_out_of_range_are_refused(changes):
         GeneratorConfig(**changes)
 
 
+@pytest.mark.parametrize("value", [0.0, -0.02, float("nan"), float("inf")])
+def test_the_spread_of_new_weights_must_be_positive(value):
+    with pytest.raises(ValueError, match=r"init_std=.*; expected a positive number"):
+        GeneratorConfig(init_std=value)
+
+
 def test_noise_schedule_must_be_known():
     with pytest.raises(ValueError, match="noise_schedule='cos'; choose one of linear, cosine, sigmoid"):
         GeneratorConfig(noise_schedule="cos")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bigr_features import BiGR
+from bigr_features import BiGR, GeneratorConfig
 from bigr_features.checkpoints import official_generator_state
 from bigr_features.masking import lowest
 
@@ -114,7 +114,9 @@ def test_images_may_hide_different_numbers_of_tokens():
     torch.testing.assert_close(both, (each[0] * 1 + each[1] * 7) / 8)
 
 
-@pytest.mark.parametrize("changes", [{}, {"adaln": False}, {"num_cond_tokens": 3}, {"predict_flip": False, "aux_weight": 0.1}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"adaln": False}, {"num_cond_tokens": 3}, {"input_positions": True}, {"predict_flip": False, "aux_weight": 0.1}]
+)
 @pytest.mark.parametrize("causal", [False, True])
 def test_gradient_of_the_loss_reaches_every_parameter(changes, causal):
     model = tiny_generator(causal=causal, **changes).train()
@@ -212,17 +214,23 @@ def test_codes_may_come_in_any_dtype():
         torch.testing.assert_close(model.condition(codes.to(dtype), LABELS), expected, rtol=0, atol=0)
 
 
-def test_initialisation_is_the_official_one():
+@pytest.mark.parametrize(("init_std", "gate_init"), [(0.02, 0.0), (0.08, 0.5)])
+def test_initialisation_is_the_official_one_with_the_given_spread(init_std, gate_init):
     """Zeros where the public code has them, so that an untrained model gives logits of exactly 0."""
-    model = BiGR(TINY.replace(width=128, denoiser_width=96))
+    model = BiGR(TINY.replace(width=128, denoiser_width=96, init_std=init_std, gate_init=gate_init))
+    assert (GeneratorConfig().init_std, GeneratorConfig().gate_init) == (0.02, 0.0)  # the official values
     assert model.trunk.modulation.proj.weight.abs().max() == 0
     for module in model.modules():
         if isinstance(module, nn.RMSNorm):
             assert (module.weight == 1).all()
         if isinstance(module, nn.Linear) and module.bias is not None:
             assert (module.bias == 0).all()
-    assert model.trunk.blocks[0].attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert model.trunk.blocks[1].modulation_offset.std().item() == pytest.approx(128**-0.5, rel=0.2)
+    assert model.trunk.blocks[0].attention.qkv.weight.std().item() == pytest.approx(init_std, rel=0.1)
+    assert model.transcoder.denoiser.blocks[0].fc1.weight.std().item() == pytest.approx(init_std, rel=0.1)
+    assert model.class_embedding.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    offsets = model.trunk.blocks[1].modulation_offset[0, 0]  # shift, scale, gate of attention, then of the feed-forward
+    assert offsets.std(dim=1).tolist() == pytest.approx([128**-0.5] * 6, rel=0.3)
+    assert offsets.mean(dim=1).tolist() == pytest.approx([0, 0, gate_init, 0, 0, gate_init], abs=0.05)
     assert model.position_embedding.std().item() == pytest.approx(0.02, rel=0.2)
     assert model.embedding.mask_embedding.std().item() == pytest.approx(1.0, rel=0.3)
     codes = random_codes(TINY)
@@ -230,8 +238,23 @@ def test_initialisation_is_the_official_one():
     assert (model.transcoder.denoiser(codes.flatten(0, 1), torch.ones(len(condition), dtype=torch.int64), condition) == 0).all()
 
 
-def test_dropping_the_generative_parts_leaves_the_features_unchanged():
-    model, codes = tiny_generator(), random_codes(TINY)
+def test_input_positions_are_added_to_every_token_and_nothing_else_changes():
+    plain, model, codes = tiny_generator(), tiny_generator(input_positions=True), random_codes(TINY)
+    positions = model.input_position_embedding
+    assert positions.shape == (1, TINY.num_tokens, TINY.width)
+    missing = model.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["input_position_embedding"]
+    mask = half_mask(TINY)
+    expected, vector = plain.embed(codes, LABELS, mask)
+    expected[:, TINY.num_cond_tokens :] += positions  # the condition token has no place
+    torch.testing.assert_close(model.embed(codes, LABELS, mask), (expected, vector), rtol=0, atol=0)
+    torch.nn.init.zeros_(positions)
+    torch.testing.assert_close(model.hidden_states(codes, LABELS, mask), plain.hidden_states(codes, LABELS, mask), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("input_positions", [False, True])
+def test_dropping_the_generative_parts_leaves_the_features_unchanged(input_positions):
+    model, codes = tiny_generator(input_positions=input_positions), random_codes(TINY)
     expected = model.hidden_states(codes, layers=[1])[0]
     model.drop_generative_parts(keep_blocks=2)
     torch.testing.assert_close(model.features(codes, 1), expected, rtol=0, atol=0)

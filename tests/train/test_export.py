@@ -42,11 +42,13 @@ def test_a_finished_run_becomes_a_pretrained_model(run, tmp_path):
 
 
 def test_weights_are_refused_where_they_would_compute_something_else(train_config):
-    """Rotary base and noise schedule have no shape that would show the difference."""
+    """Rotary base and noise schedule have no shape that would show the difference, and names alone would say little of positions."""
     config = train_config(model=replace(GENERATOR, rope_base=30.0))
     train(config)
     with pytest.raises(ValueError, match=r"trained with rope_base=30.0, but this model has rope_base=100.0; create it with rope_base=30.0"):
         pretrained(config.out, rope_base=100.0)
+    with pytest.raises(ValueError, match=r"trained with input_positions=False, but this model has input_positions=True"):
+        pretrained(config.out, rope_base=30.0, input_positions=True)
     assert pretrained(config.out, rope_base=30.0, class_dropout=0.3).generator.config.class_dropout == 0.3
 
 
