@@ -1,6 +1,7 @@
 """What each choice in sampling does to the images: Frechet distance of CNN features to real test images, and the class a CNN sees.
 
-- The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale).
+- The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale), all with the paper's guidance, and each
+  with the guidance (entropy: and the Gumbel temperature) that is best for it on training images and another seed.
 - Sweeps over reveal steps (in entropy and in random order) and denoise steps (its Figure 3), and over guidance scales.
 - The official against the exact reverse step.
 - Inpainting a central hole of half the side: how often the CNN still sees the class it saw in the original, against a hole filled with the
@@ -16,6 +17,7 @@ classes from the same seed.
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import time
 from pathlib import Path
@@ -51,7 +53,10 @@ SWEEPS = {
     "reveal_random": {steps: {"num_reveal_steps": steps, "order": "random", **NO_GUMBEL} for steps in (4, 8, 12, 20)},
     "guidance": {scale: {"guidance_scale": scale} for scale in (1.0, 1.5, 2.5, 4.0)},
 }
-PARTS = ("order", "inpainting", "posterior", "denoise", "reveal", "reveal_random", "guidance")
+# what each order may choose
+CHOICES = {"guidance_scale": (1.0, 1.5, 2.5), "gumbel_temperature": (0.0, 0.17, 0.5)}
+PARTS = ("order", "order_chosen", "inpainting", "posterior", "denoise", "reveal", "reveal_random", "guidance")
+BARS_AND_CURVES = [part for part in PARTS if part != "inpainting"]
 
 
 def main() -> None:
@@ -78,6 +83,7 @@ def main() -> None:
             "features": "128 channels of the CNN's last convolution, averaged over the image; reference: all test images",
             "interval": "95 %: bootstrap over generated images, the reference held fixed; for shares, bootstrap over images",
             "images": args.images,
+            "choice": f"{args.choice_images} images of seed {args.seed + 1} for each setting, against the training images",
             "classes": "in turn",
             "base": BASE,
             "seed": args.seed,
@@ -91,6 +97,11 @@ def main() -> None:
         if part == "inpainting":
             rows = evenly(test_labels, args.images)
             result[part] = inpainting_quality(model, judge, train, test[rows], torch.from_numpy(test_labels[rows]), args)
+        elif part == "order_chosen":
+            result[part] = [
+                best_of_order(order, model, judge, pooled_features(judge, train), reference, args)
+                for order in ("entropy", "random", "raster", "halton")
+            ]
         else:
             result[part] = []
             for name, changes in SWEEPS[part].items():
@@ -103,7 +114,7 @@ def main() -> None:
         result["environment"] = {**environment(), "seconds": round(time.perf_counter() - started)}
         write_json(args.out / "sampling_quality.json", result)
     print_table(result)
-    if any(part in result for part in SWEEPS):
+    if any(part in result for part in BARS_AND_CURVES):
         plot(result, args.out / "sampling_quality.png")
     print(f"wrote {args.out / 'sampling_quality.json'}")
 
@@ -114,6 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="bigr_nano.fashion_mnist")
     parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
     parser.add_argument("--images", type=int, default=200, help="images for each setting, and to inpaint (default: %(default)s)")
+    parser.add_argument("--choice-images", type=int, default=200, help="for each setting an order may choose (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=12, help="of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[p for p in PARTS if p != "guidance"], help="default: %(default)s")
     parser.add_argument("--resamples", type=int, default=200, help="of the bootstrap intervals (default: %(default)s)")
@@ -145,16 +157,44 @@ def measured(features: np.ndarray, reference: np.ndarray, args: argparse.Namespa
     return {"frechet": frechet_feature_distance(features, reference), "frechet_interval": interval}
 
 
+def classes_in_turn(model: nn.Module, count: int) -> Tensor:
+    return torch.arange(count) % model.generator.config.num_classes
+
+
+def drawn_images(model: nn.Module, settings: dict, count: int, seed: int) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return torch.cat([model.generate(part, generator=random, **settings) for part in classes_in_turn(model, count).split(50)])
+
+
 def quality(model: nn.Module, judge: nn.Module, reference: np.ndarray, settings: dict, args: argparse.Namespace) -> dict:
     """Frechet distance and recognised share of images drawn with these settings, and the time they took."""
-    labels = torch.arange(args.images) % model.generator.config.num_classes
-    random = torch.Generator().manual_seed(args.seed)
     started = time.perf_counter()
-    images = torch.cat([model.generate(part, generator=random, **settings) for part in labels.split(50)])
+    images = drawn_images(model, settings, args.images, args.seed)
     seconds = time.perf_counter() - started
-    correct = predicted(judge, images) == labels.numpy()
+    correct = predicted(judge, images) == classes_in_turn(model, args.images).numpy()
     share = {"recognised": float(correct.mean()), "recognised_interval": bootstrap_interval(correct)}
     return {**measured(pooled_features(judge, images), reference, args), **share, "seconds_per_image": round(seconds / args.images, 4)}
+
+
+def best_of_order(order: str, model: nn.Module, judge: nn.Module, train: np.ndarray, test: np.ndarray, args: argparse.Namespace) -> dict:
+    """An order with the settings of CHOICES at which its images are nearest to the training images, measured anew against test images.
+
+    The choice draws with another seed than the measurement, and never sees a test image.
+    """
+    base = {**BASE, "posterior": "official", "order": order}
+    temperatures = CHOICES["gumbel_temperature"] if order == "entropy" else (0.0,)
+    tried = []
+    for scale, temperature in itertools.product(CHOICES["guidance_scale"], temperatures):
+        settings = {**base, "guidance_scale": scale, "gumbel_temperature": temperature}
+        images = drawn_images(model, settings, args.choice_images, args.seed + 1)
+        distance = frechet_feature_distance(pooled_features(judge, images), train)
+        tried.append({"guidance_scale": scale, "gumbel_temperature": temperature, "frechet_to_training_images": distance})
+        log.info("%s, to training images: %s", order, tried[-1])
+    best = min(tried, key=lambda row: row["frechet_to_training_images"])
+    settings = {**base, **{name: best[name] for name in CHOICES}}
+    row = {"name": order, **settings, **quality(model, judge, test, settings, args), "tried": tried}
+    log.info("order_chosen %s: %s", order, {key: value for key, value in row.items() if key != "tried"})
+    return row
 
 
 def inpainting_quality(model: nn.Module, judge: nn.Module, train: Tensor, images: Tensor, labels: Tensor, args: argparse.Namespace) -> dict:
@@ -191,7 +231,7 @@ def print_table(result: dict) -> None:
     print(f"\n{result['model']}, {result['protocol']['images']} images a setting; the CNN is right on {accuracy:.1%} of real test images")
     print(f"{'':<36}{'Frechet':>9}{'95 % interval':>18}{'recognised':>12}{'s/image':>9}")
     print(f"{'real training images':<36}{real['frechet']:9.3f}{_interval(real['frechet_interval']):>18}")
-    for part in SWEEPS:
+    for part in BARS_AND_CURVES:
         for row in result.get(part, []):
             label = f"{part} {row['name']}"
             interval = _interval(row["frechet_interval"])
@@ -213,13 +253,14 @@ def plot(result: dict, path: Path) -> None:
 
     titles = {
         "order": "order of reveal",
+        "order_chosen": "order, each with its best guidance",
         "reveal": "reveal steps",
         "reveal_random": "reveal steps, random order",
         "denoise": "denoise steps",
         "posterior": "reverse step",
         "guidance": "guidance scale",
     }
-    parts = [part for part in SWEEPS if part in result]
+    parts = [part for part in BARS_AND_CURVES if part in result]
     figure, panels = plt.subplots(1, len(parts), figsize=(3.3 * len(parts), 3.6), layout="constrained", sharey=True, squeeze=False)
     for axes, part in zip(panels[0], parts, strict=True):
         rows = result[part]
@@ -233,7 +274,7 @@ def plot(result: dict, path: Path) -> None:
             axes.set_xticks([row["name"] for row in rows])
         axes.axhline(result["real_train_images"]["frechet"], color="#D55E00", linestyle="--", label="real training images")
         axes.set_title(titles[part])
-        if part == "order":
+        if part.startswith("order"):
             axes.tick_params(axis="x", labelrotation=45)
         axes.grid(alpha=0.3, axis="y")
     panels[0, 0].set_ylabel("Frechet distance of CNN features")

@@ -124,6 +124,8 @@ class GeneratorConfig(_Config):
     init_std : float
         Standard deviation of the linear weights of a new model, where they do not start at zero. 0.02, the official value, is made for a
         width of 1024; a narrow trunk starts too close to linear with it, and trains slowly.
+    position_init_std : float
+        The same of learned positions; 0.02 is the official value.
     gate_init : float
         Mean of the gates by which adaLN multiplies what a block adds, in a new model. 0, the official value, opens them over thousands of
         steps; short trainings gain from more.
@@ -157,6 +159,7 @@ class GeneratorConfig(_Config):
     norm_eps: float = 1e-5
     rope_base: float = 10000.0
     init_std: float = 0.02
+    position_init_std: float = 0.02
     gate_init: float = 0.0
     class_dropout: float = 0.1
     token_dropout: float = 0.0
@@ -195,8 +198,9 @@ class GeneratorConfig(_Config):
             raise ValueError(
                 f"focal_alpha={self.focal_alpha}; expected 0..1, or None for the balance of the wBCE (-1 in official settings)."
             )
-        if not 0 < self.init_std < math.inf:
-            raise ValueError(f"init_std={self.init_std}; expected a positive number.")
+        for name in ("init_std", "position_init_std"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}; expected a positive number.")
         if not math.isfinite(self.gate_init):
             raise ValueError(f"gate_init={self.gate_init}; expected a finite number.")
         if not self.aux_weight >= 0:

@@ -14,8 +14,6 @@ from .config import GeneratorConfig
 from .transcoder import LossTerms, Transcoder
 from .transformer import Trunk
 
-INPUT_POSITION_STD = 0.3  # between the spread of bits, 0.02 to 0.2, and that of the mask embedding, 1, at the start
-
 
 class BitEmbedding(nn.Module):
     """Codes (B, N, K) of 0 and 1 to token vectors (B, N, D); hidden tokens become one learned vector."""
@@ -81,8 +79,8 @@ class BiGR(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, needs_reset: bool = True) -> None:
-        """Official initialisation: linear weights N(0, init_std), embeddings N(0, 0.02), biases 0, norms 1, and what the parts say of
-        themselves."""
+        """Official initialisation: linear weights N(0, init_std), positions N(0, position_init_std), embeddings N(0, 0.02), biases 0,
+        norms 1, and what the parts say of themselves."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=self.config.init_std)
@@ -92,10 +90,9 @@ class BiGR(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
             elif isinstance(module, nn.RMSNorm):
                 nn.init.ones_(module.weight)
-        if self.position_embedding is not None:
-            nn.init.normal_(self.position_embedding, std=0.02)
-        if self.input_position_embedding is not None:
-            nn.init.normal_(self.input_position_embedding, std=INPUT_POSITION_STD)
+        for positions in (self.position_embedding, self.input_position_embedding):
+            if positions is not None:
+                nn.init.normal_(positions, std=self.config.position_init_std)
         for part in (self.embedding, self.trunk, self.transcoder):
             if hasattr(part, "init_weights"):
                 part.init_weights()

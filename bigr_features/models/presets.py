@@ -40,6 +40,7 @@ PRESETS: dict[str, tuple[dict, dict]] = {
             rope_base=30.0,  # with 10,000, made for longer grids, two thirds of the angles hardly turn over 8 positions
             input_positions=True,
             init_std=0.06,
+            position_init_std=0.3,
             gate_init=0.5,
             denoiser_depth=2,
             residual_dropout=0.0,

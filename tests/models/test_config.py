@@ -63,10 +63,17 @@ def test_loss_weights_out_of_range_are_refused(changes):
         GeneratorConfig(**changes)
 
 
+@pytest.mark.parametrize("name", ["init_std", "position_init_std"])
 @pytest.mark.parametrize("value", [0.0, -0.02, float("nan"), float("inf")])
-def test_the_spread_of_new_weights_must_be_positive(value):
-    with pytest.raises(ValueError, match=r"init_std=.*; expected a positive number"):
-        GeneratorConfig(init_std=value)
+def test_the_spread_of_new_weights_must_be_positive(name, value):
+    with pytest.raises(ValueError, match=rf"{name}=.*; expected a positive number"):
+        GeneratorConfig(**{name: value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_the_mean_of_new_gates_must_be_finite(value):
+    with pytest.raises(ValueError, match=r"gate_init=.*; expected a finite number"):
+        GeneratorConfig(gate_init=value)
 
 
 def test_noise_schedule_must_be_known():

@@ -214,11 +214,13 @@ def test_codes_may_come_in_any_dtype():
         torch.testing.assert_close(model.condition(codes.to(dtype), LABELS), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("init_std", "gate_init"), [(0.02, 0.0), (0.08, 0.5)])
-def test_initialisation_is_the_official_one_with_the_given_spread(init_std, gate_init):
+@pytest.mark.parametrize(("init_std", "position_init_std", "gate_init"), [(0.02, 0.02, 0.0), (0.08, 0.3, 0.5)])
+def test_initialisation_is_the_official_one_with_the_given_spread(init_std, position_init_std, gate_init):
     """Zeros where the public code has them, so that an untrained model gives logits of exactly 0."""
-    model = BiGR(TINY.replace(width=128, denoiser_width=96, init_std=init_std, gate_init=gate_init))
-    assert (GeneratorConfig().init_std, GeneratorConfig().gate_init) == (0.02, 0.0)  # the official values
+    given = dict(init_std=init_std, position_init_std=position_init_std, gate_init=gate_init)
+    model = BiGR(TINY.replace(width=128, denoiser_width=96, input_positions=True, **given))
+    official = GeneratorConfig()
+    assert (official.init_std, official.position_init_std, official.gate_init) == (0.02, 0.02, 0.0)
     assert model.trunk.modulation.proj.weight.abs().max() == 0
     for module in model.modules():
         if isinstance(module, nn.RMSNorm):
@@ -231,7 +233,8 @@ def test_initialisation_is_the_official_one_with_the_given_spread(init_std, gate
     offsets = model.trunk.blocks[1].modulation_offset[0, 0]  # shift, scale, gate of attention, then of the feed-forward
     assert offsets.std(dim=1).tolist() == pytest.approx([128**-0.5] * 6, rel=0.3)
     assert offsets.mean(dim=1).tolist() == pytest.approx([0, 0, gate_init, 0, 0, gate_init], abs=0.05)
-    assert model.position_embedding.std().item() == pytest.approx(0.02, rel=0.2)
+    for positions in (model.position_embedding, model.input_position_embedding):
+        assert positions.std().item() == pytest.approx(position_init_std, rel=0.2)
     assert model.embedding.mask_embedding.std().item() == pytest.approx(1.0, rel=0.3)
     codes = random_codes(TINY)
     condition = model.condition(codes, LABELS).flatten(0, 1)
