@@ -1,7 +1,7 @@
 """What each choice in sampling does to the images: Frechet distance of CNN features to real test images, and the class a CNN sees.
 
 - The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale), all with the paper's guidance, and each
-  with the guidance (entropy: and the Gumbel temperature) that is best for it on training images and another seed.
+  with the guidance (entropy: and the Gumbel noise) that is best for it on training images and another seed.
 - Sweeps over reveal steps (in entropy and in random order) and denoise steps (its Figure 3), and over guidance scales.
 - The official against the exact reverse step.
 - Inpainting a central hole of half the side: how often the CNN still sees the class it saw in the original, against a hole filled with the
@@ -53,8 +53,9 @@ SWEEPS = {
     "reveal_random": {steps: {"num_reveal_steps": steps, "order": "random", **NO_GUMBEL} for steps in (4, 8, 12, 20)},
     "guidance": {scale: {"guidance_scale": scale} for scale in (1.0, 1.5, 2.5, 4.0)},
 }
-# what each order may choose
-CHOICES = {"guidance_scale": (1.0, 1.5, 2.5), "gumbel_temperature": (0.0, 0.17, 0.5)}
+# what each order may choose: guidance, and for the entropy order the Gumbel noise
+GUIDANCE_CHOICES = (1.0, 1.5, 2.5)
+GUMBEL_CHOICES = ((0.0, "constant"), (0.17, "constant"), (0.5, "constant"), (0.17, "down"), (0.5, "down"))
 PARTS = ("order", "order_chosen", "inpainting", "posterior", "denoise", "reveal", "reveal_random", "guidance")
 BARS_AND_CURVES = [part for part in PARTS if part != "inpainting"]
 
@@ -177,21 +178,19 @@ def quality(model: nn.Module, judge: nn.Module, reference: np.ndarray, settings:
 
 
 def best_of_order(order: str, model: nn.Module, judge: nn.Module, train: np.ndarray, test: np.ndarray, args: argparse.Namespace) -> dict:
-    """An order with the settings of CHOICES at which its images are nearest to the training images, measured anew against test images.
+    """An order with the settings, of those it may choose, that bring it nearest to the training images; measured against test images.
 
     The choice draws with another seed than the measurement, and never sees a test image.
     """
     base = {**BASE, "posterior": "official", "order": order}
-    temperatures = CHOICES["gumbel_temperature"] if order == "entropy" else (0.0,)
     tried = []
-    for scale, temperature in itertools.product(CHOICES["guidance_scale"], temperatures):
-        settings = {**base, "guidance_scale": scale, "gumbel_temperature": temperature}
-        images = drawn_images(model, settings, args.choice_images, args.seed + 1)
-        distance = frechet_feature_distance(pooled_features(judge, images), train)
-        tried.append({"guidance_scale": scale, "gumbel_temperature": temperature, "frechet_to_training_images": distance})
+    for scale, (temperature, schedule) in itertools.product(GUIDANCE_CHOICES, GUMBEL_CHOICES if order == "entropy" else GUMBEL_CHOICES[:1]):
+        choice = {"guidance_scale": scale, "gumbel_temperature": temperature, "gumbel_schedule": schedule}
+        images = drawn_images(model, {**base, **choice}, args.choice_images, args.seed + 1)
+        tried.append({**choice, "frechet_to_training_images": frechet_feature_distance(pooled_features(judge, images), train)})
         log.info("%s, to training images: %s", order, tried[-1])
     best = min(tried, key=lambda row: row["frechet_to_training_images"])
-    settings = {**base, **{name: best[name] for name in CHOICES}}
+    settings = {**base, **{name: value for name, value in best.items() if name != "frechet_to_training_images"}}
     row = {"name": order, **settings, **quality(model, judge, test, settings, args), "tried": tried}
     log.info("order_chosen %s: %s", order, {key: value for key, value in row.items() if key != "tried"})
     return row

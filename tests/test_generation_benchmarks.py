@@ -21,12 +21,20 @@ def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
 
 
 def test_sampling_quality_writes_table_json_and_picture(tmp_path):
-    done = run("sampling_quality.py", *shlex.split(f"--images 8 --epochs 1 --resamples 5 --parts posterior inpainting --out {tmp_path}"))
+    done = run(
+        "sampling_quality.py",
+        *shlex.split(f"--images 8 --choice-images 4 --epochs 1 --resamples 5 --parts posterior order_chosen inpainting --out {tmp_path}"),
+    )
     assert done.returncode == 0, done.stderr
     assert "real training images" in done.stdout
     result = json.loads((tmp_path / "sampling_quality.json").read_text())
     assert [row["posterior"] for row in result["posterior"]] == ["official", "exact"]
-    for row in [*result["posterior"], result["real_train_images"]]:
+    for row in result["order_chosen"]:
+        assert len(row["tried"]) == (15 if row["order"] == "entropy" else 3)
+        best = min(row["tried"], key=lambda tried: tried["frechet_to_training_images"])
+        assert {name: row[name] for name in best if name in row} == {name: value for name, value in best.items() if name in row}
+    assert [row["name"] for row in result["order_chosen"]] == ["entropy", "random", "raster", "halton"]
+    for row in [*result["posterior"], *result["order_chosen"], result["real_train_images"]]:
         low, high = row["frechet_interval"]
         assert 0 <= low <= row["frechet"] <= high
     shares = result["inpainting"]["kept_class"]
