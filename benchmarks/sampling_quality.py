@@ -113,11 +113,11 @@ def main() -> None:
                 result[part].append({"name": name, **settings, **done[key]})
                 log.info("%s %s: %s", part, name, done[key])
         result["environment"] = {**environment(), "seconds": round(time.perf_counter() - started)}
-        write_json(args.out / "sampling_quality.json", result)
+        write_json(args.out / f"{args.name}.json", result)
     print_table(result)
     if any(part in result for part in BARS_AND_CURVES):
-        plot(result, args.out / "sampling_quality.png")
-    print(f"wrote {args.out / 'sampling_quality.json'}")
+        plot(result, args.out / f"{args.name}.png")
+    print(f"wrote {args.out / args.name}.json")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -134,6 +134,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/sampling_quality"), help="folder for JSON and picture (default: %(default)s)"
     )
+    parser.add_argument("--name", default="sampling_quality", help="of the files in it (default: %(default)s)")
     return parser.parse_args()
 
 
