@@ -33,8 +33,9 @@ def test_it_is_stored_with_outputs_and_pictures_and_without_errors_or_machine_pa
 
 
 @each_notebook
-def test_it_runs_from_a_clean_kernel(path, tmp_path):
+def test_it_runs_from_a_clean_kernel(path, tmp_path, monkeypatch):
     client = pytest.importorskip("nbclient")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other tests, threads that wait for each other take many times as long
     notebook = nbformat.read(path, as_version=4)
     client.NotebookClient(
         notebook, timeout=SECONDS_A_CELL, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

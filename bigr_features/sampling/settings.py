@@ -35,7 +35,8 @@ class SamplingSettings:
     temperature : float
         Divides logits.
     gumbel_temperature : float
-        Weight of Gumbel noise added to the confidence, with order entropy.
+        Weight of Gumbel noise added to the confidence, with order entropy. Without it images vary less; the paper has 0.17 (L), 0.25 (XL)
+        and 0.30 (XXL), Table 7.
     gumbel_schedule : str
         constant, down (to 0) or up (from 0).
     mask_schedule : str
