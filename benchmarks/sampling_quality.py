@@ -1,7 +1,7 @@
 """What each choice in sampling does to the images: Frechet distance of CNN features to real test images, and the class a CNN sees.
 
-- The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale), all with the paper's guidance, and each
-  with the guidance (entropy: and the Gumbel noise) that is best for it on training images and another seed.
+- The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale), all with the paper's guidance, all
+  without guidance, and each with the guidance (entropy: and the Gumbel noise) that is best for it on training images and another seed.
 - Sweeps over reveal steps (in entropy and in random order) and denoise steps (its Figure 3), and over guidance scales.
 - The official against the exact reverse step.
 - Inpainting a central hole of half the side: how often the CNN still sees the class it saw in the original, against a hole filled with the
@@ -40,13 +40,15 @@ log = logging.getLogger("sampling_quality")
 # guidance and Gumbel temperature of the paper's Table 7 (L)
 BASE = {"order": "entropy", "gumbel_temperature": 0.17, "guidance_scale": 2.5, "num_reveal_steps": 12, "num_denoise_steps": 16}
 NO_GUMBEL = {"gumbel_temperature": 0.0}
+ORDERS = {
+    "entropy": {},
+    "entropy, no Gumbel noise": NO_GUMBEL,
+    **{order: {"order": order, **NO_GUMBEL} for order in ("random", "raster", "halton")},
+}
 # what a row is called: what differs from BASE
 SWEEPS = {
-    "order": {
-        "entropy": {},
-        "entropy, no Gumbel noise": NO_GUMBEL,
-        **{order: {"order": order, **NO_GUMBEL} for order in ("random", "raster", "halton")},
-    },
+    "order": ORDERS,
+    "order_unguided": {name: {**changes, "guidance_scale": 1.0} for name, changes in ORDERS.items()},
     "posterior": {posterior: {"posterior": posterior} for posterior in ("official", "exact")},
     "denoise": {steps: {"num_denoise_steps": steps} for steps in (4, 8, 16, 32)},
     "reveal": {steps: {"num_reveal_steps": steps} for steps in (4, 8, 12, 20)},
@@ -56,7 +58,7 @@ SWEEPS = {
 # what each order may choose: guidance, and for the entropy order the Gumbel noise
 GUIDANCE_CHOICES = (1.0, 1.5, 2.5)
 GUMBEL_CHOICES = ((0.0, "constant"), (0.17, "constant"), (0.5, "constant"), (0.17, "down"), (0.5, "down"))
-PARTS = ("order", "order_chosen", "inpainting", "posterior", "denoise", "reveal", "reveal_random", "guidance")
+PARTS = ("order", "order_unguided", "order_chosen", "inpainting", "posterior", "denoise", "reveal", "reveal_random", "guidance")
 BARS_AND_CURVES = [part for part in PARTS if part != "inpainting"]
 
 
@@ -253,6 +255,7 @@ def plot(result: dict, path: Path) -> None:
 
     titles = {
         "order": "order of reveal",
+        "order_unguided": "order, no guidance",
         "order_chosen": "order, each with its best guidance",
         "reveal": "reveal steps",
         "reveal_random": "reveal steps, random order",

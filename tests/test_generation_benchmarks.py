@@ -23,12 +23,14 @@ def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
 def test_sampling_quality_writes_table_json_and_picture(tmp_path):
     done = run(
         "sampling_quality.py",
-        *shlex.split(f"--images 8 --choice-images 4 --epochs 1 --resamples 5 --parts posterior order_chosen inpainting --out {tmp_path}"),
+        *shlex.split("--images 8 --choice-images 4 --epochs 1 --resamples 5 --parts posterior order_unguided order_chosen inpainting"),
+        *("--out", str(tmp_path)),
     )
     assert done.returncode == 0, done.stderr
     assert "real training images" in done.stdout
     result = json.loads((tmp_path / "sampling_quality.json").read_text())
     assert [row["posterior"] for row in result["posterior"]] == ["official", "exact"]
+    assert [row["guidance_scale"] for row in result["order_unguided"]] == [1.0] * 5
     for row in result["order_chosen"]:
         assert len(row["tried"]) == (15 if row["order"] == "entropy" else 3)
         best = min(row["tried"], key=lambda tried: tried["frechet_to_training_images"])
