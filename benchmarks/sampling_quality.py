@@ -1,7 +1,8 @@
 """What each choice in sampling does to the images: Frechet distance of CNN features to real test images, and the class a CNN sees.
 
 - The order of reveal: entropy against random, raster and Halton (BiGR's Table 3 on a small scale), all with the paper's guidance, all
-  without guidance, and each with the guidance (entropy: and the Gumbel noise) that is best for it on training images and another seed.
+  without guidance, and each with the guidance and logit temperature (entropy: and Gumbel noise) that are best for it on training images
+  and another seed.
 - Sweeps over reveal steps (in entropy and in random order) and denoise steps (its Figure 3), and over guidance scales.
 - The official against the exact reverse step.
 - Inpainting a central hole of half the side: how often the CNN still sees the class it saw in the original, against a hole filled with the
@@ -55,9 +56,10 @@ SWEEPS = {
     "reveal_random": {steps: {"num_reveal_steps": steps, "order": "random", **NO_GUMBEL} for steps in (4, 8, 12, 20)},
     "guidance": {scale: {"guidance_scale": scale} for scale in (1.0, 1.5, 2.5, 4.0)},
 }
-# what each order may choose: guidance, and for the entropy order the Gumbel noise
+# what each order may choose: guidance, logit temperature, and for the entropy order the Gumbel noise
 GUIDANCE_CHOICES = (1.0, 1.5, 2.5)
-GUMBEL_CHOICES = ((0.0, "constant"), (0.17, "constant"), (0.5, "constant"), (0.17, "down"), (0.5, "down"))
+TEMPERATURE_CHOICES = (1.0, 1.1, 1.25)
+GUMBEL_CHOICES = (0.0, 0.17, 0.5)
 PARTS = ("order", "order_unguided", "order_chosen", "inpainting", "posterior", "denoise", "reveal", "reveal_random", "guidance")
 BARS_AND_CURVES = [part for part in PARTS if part != "inpainting"]
 
@@ -187,8 +189,9 @@ def best_of_order(order: str, model: nn.Module, judge: nn.Module, train: np.ndar
     """
     base = {**BASE, "posterior": "official", "order": order}
     tried = []
-    for scale, (temperature, schedule) in itertools.product(GUIDANCE_CHOICES, GUMBEL_CHOICES if order == "entropy" else GUMBEL_CHOICES[:1]):
-        choice = {"guidance_scale": scale, "gumbel_temperature": temperature, "gumbel_schedule": schedule}
+    gumbel_choices = GUMBEL_CHOICES if order == "entropy" else GUMBEL_CHOICES[:1]
+    for scale, temperature, gumbel in itertools.product(GUIDANCE_CHOICES, TEMPERATURE_CHOICES, gumbel_choices):
+        choice = {"guidance_scale": scale, "temperature": temperature, "gumbel_temperature": gumbel}
         images = drawn_images(model, {**base, **choice}, args.choice_images, args.seed + 1)
         tried.append({**choice, "frechet_to_training_images": frechet_feature_distance(pooled_features(judge, images), train)})
         log.info("%s, to training images: %s", order, tried[-1])
@@ -256,7 +259,7 @@ def plot(result: dict, path: Path) -> None:
     titles = {
         "order": "order of reveal",
         "order_unguided": "order, no guidance",
-        "order_chosen": "order, each with its best guidance",
+        "order_chosen": "order, each with its best settings",
         "reveal": "reveal steps",
         "reveal_random": "reveal steps, random order",
         "denoise": "denoise steps",

@@ -32,7 +32,7 @@ def test_sampling_quality_writes_table_json_and_picture(tmp_path):
     assert [row["posterior"] for row in result["posterior"]] == ["official", "exact"]
     assert [row["guidance_scale"] for row in result["order_unguided"]] == [1.0] * 5
     for row in result["order_chosen"]:
-        assert len(row["tried"]) == (15 if row["order"] == "entropy" else 3)
+        assert len(row["tried"]) == (27 if row["order"] == "entropy" else 9)
         best = min(row["tried"], key=lambda tried: tried["frechet_to_training_images"])
         assert {name: row[name] for name in best if name in row} == {name: value for name, value in best.items() if name in row}
     assert [row["name"] for row in result["order_chosen"]] == ["entropy", "random", "raster", "halton"]
