@@ -281,7 +281,7 @@ def plot(result: dict, path: Path) -> None:
         axes.axhline(result["real_train_images"]["frechet"], color="#D55E00", linestyle="--", label="real training images")
         axes.set_title(titles[part])
         if part.startswith("order"):
-            axes.tick_params(axis="x", labelrotation=45)
+            plt.setp(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         axes.grid(alpha=0.3, axis="y")
     panels[0, 0].set_ylabel("Frechet distance of CNN features")
     panels[0, 0].legend(fontsize=8)
