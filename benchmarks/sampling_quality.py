@@ -284,7 +284,7 @@ def plot(result: dict, path: Path) -> None:
             plt.setp(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         axes.grid(alpha=0.3, axis="y")
     panels[0, 0].set_ylabel("Frechet distance of CNN features")
-    panels[0, 0].legend(fontsize=8)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower right", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)
