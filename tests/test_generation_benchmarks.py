@@ -24,7 +24,8 @@ def test_sampling_quality_writes_table_json_and_picture(tmp_path):
     done = run(
         "sampling_quality.py",
         *shlex.split("--images 8 --choice-images 4 --epochs 1 --resamples 5 --parts posterior order_unguided order_chosen inpainting"),
-        *("--out", str(tmp_path)),
+        "--out",
+        str(tmp_path),
     )
     assert done.returncode == 0, done.stderr
     assert "real training images" in done.stdout
