@@ -21,7 +21,8 @@ import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.checkpoints import fingerprint
 from bigr_features.data import SAMPLES, Sample, load_sample
 from bigr_features.evaluate.reports import array_hash, environment, write_json
-from bigr_features.features import extract_features, model_inputs
+from bigr_features.features.extract import extract_features
+from bigr_features.features.inputs import model_inputs
 from bigr_features.plots import cluster_scores, embed, plot_features
 
 VERSIONS = ("bigr-features", "torch", "timm", "numpy", "scikit-learn", "openTSNE", "matplotlib")

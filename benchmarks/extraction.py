@@ -96,7 +96,7 @@ def throughput(images: int, settings: dict, repeats: int, threads: int) -> dict:
     import torch
 
     import bigr_features  # noqa: F401  (registers the models)
-    from bigr_features.extraction import Extraction, ExtractionSettings
+    from bigr_features.features.extraction import Extraction, ExtractionSettings
 
     torch.set_num_threads(threads)
     model = timm.create_model("bigr_nano.fashion_mnist", pretrained=True, num_classes=0)

@@ -17,8 +17,10 @@ from torch import nn
 import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.checkpoints import fingerprint
 from bigr_features.data import SAMPLES, Sample, load_sample, open_images
-from bigr_features.features import PRECISIONS, extract_features, model_inputs
-from bigr_features.pooling import layer_and_pooling
+from bigr_features.features.extract import extract_features
+from bigr_features.features.inputs import model_inputs
+from bigr_features.functional.inference import PRECISIONS
+from bigr_features.functional.pooling import layer_and_pooling
 
 log = logging.getLogger(__name__)
 DEFAULT_MODELS = ("bigr_nano.fashion_mnist", "bigr_nano=random")

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.checkpoints import fingerprint
 from bigr_features.data import open_images
+from bigr_features.evaluate.reconstruction import bit_usage, psnr
 from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, write_json
-from bigr_features.train.metrics import bit_usage, psnr
 
 log = logging.getLogger("nano_quality")
 PARTS = ("tokenizer", "generation")

@@ -28,12 +28,13 @@ from bigr_features.checkpoints import fingerprint
 from bigr_features.data import load_sample, open_images
 from bigr_features.evaluate.reports import array_hash, environment, write_json
 from bigr_features.evaluate.retrieval import average_precision, evaluate_retrieval, index_recall, mean_interval, rank_all, relevance
-from bigr_features.features import extract_features, model_inputs
+from bigr_features.features.extract import extract_features
+from bigr_features.features.inputs import model_inputs
+from bigr_features.functional.packing import pack_bits
 from bigr_features.gallery.binarize import fit_binarizer
 from bigr_features.gallery.exact import nearest_by_cosine, normalized
 from bigr_features.gallery.index import BitIndex, VectorIndex
 from bigr_features.gallery.search import Searcher
-from bigr_features.packing import pack_bits
 
 log = logging.getLogger("retrieval")
 

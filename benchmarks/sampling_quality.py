@@ -32,7 +32,7 @@ from torch import Tensor, nn
 import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.checkpoints import fingerprint
 from bigr_features.data import open_images
-from bigr_features.evaluate.generation import frechet_feature_distance, frechet_interval
+from bigr_features.evaluate.frechet import frechet_feature_distance, frechet_interval
 from bigr_features.evaluate.reports import array_hash, bootstrap_interval, environment, write_json
 from bigr_features.sampling import inpaint
 from bigr_features.sampling.regions import center_mask

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor, nn
 
 import bigr_features  # noqa: F401  (registers the models)
-from bigr_features import bernoulli, masking
 from bigr_features.checkpoints import fingerprint
 from bigr_features.evaluate.reports import environment, write_json
+from bigr_features.functional import bernoulli, masking
 
 log = logging.getLogger("sampling_speed")
 

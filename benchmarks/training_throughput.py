@@ -25,10 +25,11 @@ from torch import Tensor
 
 from bigr_features import BiGR
 from bigr_features.evaluate.reports import environment, write_json
-from bigr_features.masking import train_mask_count
+from bigr_features.functional.inference import autocast
+from bigr_features.functional.masking import train_mask_count
 from bigr_features.models.presets import PRESETS, preset_configs
 from bigr_features.train.attention import attention_kernel
-from bigr_features.train.distributed import autocast, clip_gradients
+from bigr_features.train.distributed import clip_gradients
 from bigr_features.train.draws import Draws, draw
 from bigr_features.train.ema import EMA
 from bigr_features.train.generator import GeneratorLoss

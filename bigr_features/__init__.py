@@ -5,7 +5,7 @@ Importing this package registers its models with timm: `timm.create_model("bigr_
 
 from importlib import import_module
 
-from .models import bigr as _timm_entries  # noqa: F401  (registers the models)
+from .backbones import bigr as _timm_entries  # noqa: F401  (registers the models)
 from .models.autoencoder import BinaryAutoencoder
 from .models.config import GeneratorConfig, TokenizerConfig
 from .models.generator import BiGR
@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 
 # imported when first asked for, so that `import bigr_features` costs little more than `import timm`
 _LAZY = {
-    "extract_features": ".features",
-    "FeatureStore": ".feature_store",
+    "extract_features": ".features.extract",
+    "FeatureStore": ".features.store",
     "Gallery": ".gallery",
     "KNNClassifier": ".evaluate.knn",
     "LinearProbe": ".evaluate.linear_probe",

@@ -21,5 +21,5 @@ def test_importing_the_package_registers_its_models_loads_nothing_heavy_and_says
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     added = set(done.stdout.split())
-    assert "bigr_features.models.bigr" in added
+    assert "bigr_features.backbones.bigr" in added
     assert {name.partition(".")[0] for name in added} & HEAVY == set()

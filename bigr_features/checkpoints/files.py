@@ -14,6 +14,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..functional.checks import some
+
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
@@ -106,9 +108,3 @@ def filled(model: ModelT, state: dict[str, Tensor], source: str) -> ModelT:
     model.to_empty(device="cpu")
     model.load_state_dict(state)
     return model
-
-
-def some(names, most: int = 4) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
-    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -8,10 +8,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..atomic import write_atomically
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig, TokenizerConfig
 from ..models.generator import BiGR
+from ..storage.atomic import write_atomically
 from .files import filled, read_safetensors
 
 FORMAT_VERSION = 1

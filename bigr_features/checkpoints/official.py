@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..bernoulli import keep_probabilities
+from ..functional.bernoulli import keep_probabilities
+from ..functional.checks import some
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig, TokenizerConfig
 from ..models.generator import BiGR
-from .files import filled, read_pickle, some, tensors
+from .files import filled, read_pickle, tensors
 
 # (ours, official), as templates in which # stands for a block's number
 _GENERATOR_NAMES = [

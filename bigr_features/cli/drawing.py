@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import pictures
+from ..plots import pictures
 from ..sampling.noise import check_seed
 from ..sampling.settings import SamplingSettings
 

@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from .. import pictures
+from ..plots import pictures
 from ..sampling import SamplingSettings, editing, regions
 from .drawing import DrawingConfig, Session, no_null, session
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..extraction import ExtractionSettings
+from ..features.extraction import ExtractionSettings
 from .models import WeightsOptions, build, device_of
 
 
@@ -44,7 +44,7 @@ def extract(config: ExtractConfig) -> None:
     """Run the command; says what was written."""
     import torch
 
-    from ..extraction import extract_to_store, ranks_of_environment
+    from ..features.extraction import extract_to_store, ranks_of_environment
 
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -57,7 +57,7 @@ def extract(config: ExtractConfig) -> None:
     model = build(config).to("cpu" if config.ray else device_of(config.device))
     described = dict(name=" ".join([config.model, *config.model_args]), weights=config.weights)
     if config.ray:
-        from ..extraction_ray import extract_with_ray
+        from ..features.extraction_ray import extract_with_ray
 
         store = extract_with_ray(model, config.out, settings, workers=config.ray, gpus_per_worker=config.ray_gpus, **described)
     else:

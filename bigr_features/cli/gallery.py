@@ -126,7 +126,7 @@ def index(config: IndexConfig) -> None:
     fields = {name: getattr(config, name) for name in ("metric", "binarize", "num_bits", "index", "effort", "shortlist")}
     settings = GallerySettings(**fields)
     if config.store is not None:
-        from ..feature_store import FeatureStore
+        from ..features.store import FeatureStore
 
         gallery = Gallery.from_store(config.out, FeatureStore(config.store), config.feature, **fields)
         print(described(gallery))

@@ -57,7 +57,7 @@ def embedder_for(gallery, config: ModelOptions):
     """The model that a gallery was made with, as far as options do not name another one; ValueError if that does not fit."""
     from dataclasses import replace
 
-    from ..pooling import layer_and_pooling
+    from ..functional.pooling import layer_and_pooling
 
     made = gallery.embedding
     if made is None:

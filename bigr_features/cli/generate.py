@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import pictures
+from ..plots import pictures
 from .drawing import DrawingConfig, Session, no_null, session
 
 NUM_UNCONDITIONAL = 16  # of a model that was trained without labels, if no number is given

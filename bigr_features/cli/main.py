@@ -89,8 +89,8 @@ def _commands() -> dict:
 
 def _starting_point(commands: dict, args: list[str]) -> dict:
     """Defaults of the command in `args` that come from --config or --preset, which are read before the other options."""
+    from ..models.presets import GENERATORS, TOKENIZERS
     from ..train.run import read_config
-    from ..train.sizes import GENERATORS, TOKENIZERS
 
     if not args or args[0] not in commands:
         return {}

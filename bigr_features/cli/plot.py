@@ -82,7 +82,7 @@ class PlotConfig:
 
 def plot(config: PlotConfig) -> None:
     """Draw what the settings ask for, and print the scores."""
-    from ..feature_store import FeatureStore
+    from ..features.store import FeatureStore
     from ..plots import class_styles, plot_features, write_html
 
     check(config)

@@ -12,8 +12,8 @@ from sklearn.base import clone
 
 from ..evaluate.reports import array_hash, environment, evaluation_result
 from ..evaluate.selection import choose
-from ..feature_store import FeatureStore
-from ..pooling import layer_and_pooling
+from ..features.store import FeatureStore
+from ..functional.pooling import layer_and_pooling
 
 log = logging.getLogger(__name__)
 

@@ -76,9 +76,9 @@ def search(config: SearchConfig) -> None:
 
 def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]:
     """A card for each row of hits, and the class of its query, if known."""
+    from ..gallery.cards import Card
     from ..gallery.embedding import opened
     from ..gallery.images import thumbnail_of
-    from ..gallery.sheets import Card
 
     if config.by_class is not None:
         label = _label(config.by_class, gallery)

@@ -1,4 +1,4 @@
-"""From an image to square pixels, and to the crops and flips that count as its views.   n images, S side in pixels, C channels"""
+"""Between pictures, uint8 pixels and tensors: square crops, views, and back to pictures.   n images, S side in pixels, C channels"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 VIEWS = {"center": 1, "flip": 2, "ten_crop": 10}
 TEN_CROP_MARGIN = 1.1
 CHANNEL_MODES = {1: "L", 3: "RGB"}
+OUTPUTS = ("tensor", "uint8", "pil")
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -80,3 +81,28 @@ def side_for(size: int, views: str) -> int:
     if views not in VIEWS:
         raise ValueError(f"views={views!r} is unknown; choose one of {', '.join(VIEWS)}.")
     return int(size * TEN_CROP_MARGIN) if views == "ten_crop" else size
+
+
+def to_uint8(images) -> np.ndarray:
+    """Pixels (n, H, W, C), uint8, of images (n, C, H, W) in [0, 1]; values outside are clamped, as a decoder may overshoot."""
+    array = images.detach().float().cpu().numpy() if hasattr(images, "detach") else np.asarray(images)
+    if array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise ValueError(f"images have shape {array.shape}; expected (n, 1 or 3, height, width).")
+    if not np.isfinite(array).all():
+        raise ValueError("images hold NaN or infinite pixels; expected numbers in [0, 1].")
+    return np.round(np.clip(array, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def to_pil(images) -> list[Image.Image]:
+    """PIL images, RGB or gray, of images (n, C, H, W) in [0, 1] or uint8 pixels (n, H, W, C)."""
+    pixels = images if isinstance(images, np.ndarray) and images.dtype == np.uint8 else to_uint8(images)
+    return [Image.fromarray(one[..., 0] if one.shape[-1] == 1 else one) for one in pixels]
+
+
+def as_output(images, output: str):
+    """Images (n, C, H, W) in [0, 1] as they are ("tensor"), as uint8 array (n, H, W, C), or as a list of PIL images ("pil")."""
+    if output not in OUTPUTS:
+        raise ValueError(f"output={output!r}; choose one of {', '.join(OUTPUTS)}.")
+    if output == "tensor":
+        return images
+    return to_uint8(images) if output == "uint8" else to_pil(images)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .images import open_images
 from .pixels import read_pixels
 from .samples import SAMPLES
 
@@ -46,8 +47,6 @@ def open_picture(source: str | Path, sample_size: int = 64) -> Image.Image:
 
 
 def _sample_picture(source: str, size: int) -> Image.Image:
-    from .images import open_images
-
     parts = source.split(":")
     if len(parts) != 3 or parts[1] not in SAMPLES or not parts[2].isdigit():
         raise ValueError(f"{source!r} names no picture; give sample:NAME:NUMBER with NAME one of {', '.join(SAMPLES)}.")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import write_atomically
+from ..storage.atomic import write_atomically
 from .metrics import class_accuracies, top_k_correct
 
 

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
 from ..data.pixels import upright
 from ..data.sources import reason_of
-from ..features import autocast, image_transform
-from ..models.backbone import BiGRBackbone
-from ..models.modes import evaluating
-from ..readout import Readout, check_inputs, layer_count, read_out
+from ..features.inputs import image_transform
+from ..features.readout import Readout, check_inputs, layer_count, read_out
+from ..functional.inference import autocast, evaluating
 from .collection import new_index
 from .gallery import embedding_of
 from .index import chosen_factory

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..atomic import replacing
-
-if TYPE_CHECKING:
-    from .gallery import Gallery
+from ..storage.atomic import replacing
+from .contents import Contents
 
 ROWS = 8192
 
 
-def to_parquet(gallery: Gallery, path: str | Path) -> None:
+def to_parquet(gallery: Contents, path: str | Path) -> None:
     """Write id, label, class_name, source, metadata (JSON), features (D floats) and bits (packed) as one Parquet file.
 
     Raises
@@ -33,7 +30,7 @@ def to_parquet(gallery: Gallery, path: str | Path) -> None:
             writer.write_batch(batch)
 
 
-def to_lance(gallery: Gallery, uri: str | Path, table: str = "gallery"):
+def to_lance(gallery: Contents, uri: str | Path, table: str = "gallery"):
     """Write the items as a new table of a LanceDB folder or address; returns the table.
 
     By cosine, search it with `table.search(vector, vector_column_name="features").distance_type("cosine")`; by Hamming distance with
@@ -70,7 +67,7 @@ def _pyarrow(part: str):
         raise ImportError("writing tables needs pyarrow, which comes with datasets: pip install pyarrow") from error
 
 
-def _schema(gallery: Gallery, lists: bool = False):
+def _schema(gallery: Contents, lists: bool = False):
     """Columns; bits as bytes, or as lists of bytes, which LanceDB compares."""
     pa = _pyarrow("")
     columns = [("id", pa.string()), ("label", pa.int64()), ("class_name", pa.string()), ("source", pa.string()), ("metadata", pa.string())]
@@ -83,7 +80,7 @@ def _schema(gallery: Gallery, lists: bool = False):
     return pa.schema(columns, metadata={"bigr_features": json.dumps(about)})
 
 
-def _batches(gallery: Gallery, lists: bool = False) -> Iterator:
+def _batches(gallery: Contents, lists: bool = False) -> Iterator:
     pa = _pyarrow("")
     schema, collection = _schema(gallery, lists), gallery._collection
     for start in range(0, len(gallery), ROWS):

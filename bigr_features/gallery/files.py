@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import write_atomically
-from ..feature_store import file_sha256
-from ..manifests import MANIFEST, read_manifest
+from ..storage.atomic import file_sha256, write_atomically
+from ..storage.manifests import MANIFEST, read_manifest
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..features.store import IDENTITY
 from . import arguments, files
 from .contents import as_list
+from .export import to_lance, to_parquet
 from .queries import Queries
 from .segments import Rows
 from .settings import GallerySettings
@@ -244,21 +246,15 @@ class Gallery(Queries):
 
     def to_parquet(self, path: str | Path) -> None:
         """Write ids, labels, sources, metadata, features and bits as one Parquet file; see `export.to_parquet`."""
-        from .export import to_parquet
-
         to_parquet(self, path)
 
     def to_lance(self, uri: str | Path, table: str = "gallery"):
         """Write the items as a table of LanceDB, for collections beyond memory; see `export.to_lance`."""
-        from .export import to_lance
-
         return to_lance(self, uri, table)
 
 
 def embedding_of(manifest: dict, feature: str) -> dict:
     """What makes a feature of a store: the fields that must agree between a gallery and its queries, and where the weights came from."""
-    from ..feature_store import IDENTITY
-
     return {"feature": feature, **{field: manifest.get(field) for field in ("weights", *IDENTITY)}}
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..checkpoints.files import some
 from ..data.item_reader import pixel_id
 from ..data.pixels import upright
 from ..data.sources import IMAGE_SUFFIXES, Items, open_items, reason_of
+from ..functional.checks import some
 from .embedding import Embedder
 from .gallery import Gallery
 

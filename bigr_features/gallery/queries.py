@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoints.files import some
+from ..functional.checks import short, some
 from . import arguments
 from .contents import Contents, as_list
 
@@ -37,7 +37,7 @@ class Queries(Contents):
         if self.embedding is None or other is None:
             return
         differing = [
-            f"{key} is {_short(self.embedding.get(key))} there and {_short(other.get(key))} here"
+            f"{key} is {short(self.embedding.get(key))} there and {short(other.get(key))} here"
             for key in sorted((self.embedding.keys() | other.keys()) - {"weights"})
             if self.embedding.get(key) != other.get(key)
         ]
@@ -147,8 +147,3 @@ class Queries(Contents):
             if not (self._collection.labels == wanted[-1]).any():
                 raise ValueError(f"no item of the gallery has the label {one!r}.")
         return np.isin(self._collection.labels, wanted)
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..sharded_rows import ShardedRows
+from ..storage.sharded_rows import ShardedRows
 from .binarize import Binarizer
 from .files import Writer, load_array
 

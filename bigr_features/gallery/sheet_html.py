@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from .sheets import LEGEND, Card, Result, decoded, is_marked
+from .cards import LEGEND, Card, Result, decoded, is_marked
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 24px; color: #1e1e1e; background: #fff }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .sheets import LEGEND, Card, Result, decoded, is_marked
+from .cards import LEGEND, Card, Result, decoded, is_marked
 
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (235, 235, 235)
 SAME, OTHER = (0, 114, 178), (213, 94, 0)  # blue and vermilion, which colour-blind people tell apart

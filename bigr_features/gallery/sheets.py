@@ -4,45 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
-from ..atomic import write_atomically
+from ..storage.atomic import write_atomically
+from .cards import Card, Result
 from .contents import Contents
 from .queries import Hits
-
-LEGEND = "blue frame: class of the query; orange frame: another class"
-
-
-@dataclass(frozen=True)
-class Card:
-    """A picture with what is written below it.
-
-    picture : bytes of an encoded image, or None.
-    lines : captions.
-    link : a path or address, or None.
-    same : whether it is of the query's class; None if not known.
-    """
-
-    picture: bytes | None
-    lines: tuple[str, ...]
-    link: str | None = None
-    same: bool | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """A query and its hits, best first."""
-
-    query: Card
-    hits: tuple[Card, ...]
-
-
-def is_marked(results: Sequence[Result]) -> bool:
-    """Whether hits are marked by class."""
-    return any(card.same is not None for result in results for card in result.hits)
+from .sheet_html import page
+from .sheet_png import draw_sheet
 
 
 def results_of(gallery: Contents, hits: Hits, queries: Sequence[Card], labels: Sequence[int | None] | None = None) -> list[Result]:
@@ -77,16 +46,6 @@ def card_of(gallery: Contents, item: str, first: str, label: int | None = None) 
     return Card(gallery.thumbnail(item), lines, source, same)
 
 
-def decoded(picture: bytes | None) -> Image.Image | None:
-    """An encoded picture in RGB; None if there is none, or it is damaged."""
-    if not picture:
-        return None
-    try:
-        return Image.open(io.BytesIO(picture)).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return None
-
-
 def write_sheet(path: str | Path, results: Sequence[Result], title: str = "", note: str = "", side: int = 128) -> Path:
     """Write results as a contact sheet (.png) or a page (.html, .htm), whole or not at all.
 
@@ -108,14 +67,10 @@ def write_sheet(path: str | Path, results: Sequence[Result], title: str = "", no
     if not results:
         raise ValueError("there are no results to show.")
     if path.suffix.lower() == ".png":
-        from .sheet_png import draw_sheet
-
         buffer = io.BytesIO()
         draw_sheet(results, title, note, side).save(buffer, "PNG")
         content = buffer.getvalue()
     elif path.suffix.lower() in (".html", ".htm"):
-        from .sheet_html import page
-
         content = page(results, title, note, side, path.resolve().parent).encode()
     else:
         raise ValueError(f"{path} ends in neither .png nor .html; result sheets are one of the two.")

@@ -1,1 +1,1 @@
-"""The parts of BiGR and its timm entries."""
+"""The networks of BiGR, their configuration, and sizes by name."""

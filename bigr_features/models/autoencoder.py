@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import bernoulli
-from ..checks import check_codes, check_image_batch, check_pixels
+from ..functional import bernoulli
+from ..functional.checks import check_codes, check_image_batch, check_pixels
 from .config import TokenizerConfig
 
 

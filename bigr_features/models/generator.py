@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import checks
-from ..masking import draw_mask_count, lowest
+from ..functional import checks
+from ..functional.masking import draw_mask_count, lowest
+from ..sampling.masked import sample_codes
 from .config import GeneratorConfig
 from .transcoder import LossTerms, Transcoder
 from .transformer import Trunk
@@ -287,8 +288,6 @@ class BiGR(nn.Module):
 
     def generate(self, labels: Tensor | None, **settings) -> Tensor:
         """New codes (B, N, K) for labels (B,), most confident tokens first; see `sampling.masked.sample_codes` for every setting."""
-        from ..sampling.masked import sample_codes
-
         self._require_generative("generate")
         return sample_codes(self, labels, **settings)
 

@@ -87,3 +87,7 @@ def preset_configs(arch: str, **changes) -> tuple[TokenizerConfig, GeneratorConf
 def is_preset_field(name: str) -> bool:
     """Whether `preset_configs` takes this change."""
     return name == "generator_num_classes" or name in _TOKENIZER_FIELDS | _GENERATOR_FIELDS
+
+
+TOKENIZERS = {name: preset_configs(name)[0] for name in PRESETS}
+GENERATORS = {name: preset_configs(name)[1] for name in PRESETS}

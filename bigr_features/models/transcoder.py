@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import bernoulli
+from ..functional import bernoulli
 from .config import GeneratorConfig
 from .constants import ConstantTable
 from .transformer import modulate

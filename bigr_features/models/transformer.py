@@ -13,7 +13,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..rope import apply_rope, rope_table
+from ..functional.rope import apply_rope, rope_table
 from .config import GeneratorConfig
 from .constants import ConstantTable
 

@@ -4,9 +4,9 @@ Matplotlib, scikit-learn, umap and bokeh are imported by the functions that use 
 """
 
 from .colors import ClassStyles, class_styles
-from .embedding import Embedding, embed
 from .figures import plot_features
 from .html import write_html
+from .projection import Embedding, embed
 from .scatter import scatter
 from .scores import ClusterScores, cluster_scores
 

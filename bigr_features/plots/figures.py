@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from .colors import class_styles
-from .embedding import METHODS, Embedding, check_features, embed, normalized
 from .layout import draw_panels
+from .projection import METHODS, Embedding, check_features, embed, normalized
 from .scores import ClusterScores, cluster_scores, two_digits
 
 

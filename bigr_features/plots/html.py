@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import write_atomically
+from ..storage.atomic import write_atomically
 from .colors import GREY, ClassStyles, class_styles
 from .naming import shorten
 

@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import checks
-from ..chunks import in_chunks
-from ..models.modes import evaluating
+from ..functional import checks
+from ..functional.inference import evaluating, in_chunks
 from . import regions
 from .masked import sample_codes
 from .noise import make_noise

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import checks
+from ..functional import checks
 from .editing import refuse_null
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from .. import checks, masking
-from ..models.modes import evaluating
+from ..functional import checks, masking
+from ..functional.inference import evaluating
 from .noise import Noise, make_noise
 from .orders import known_ranks, ranks
 from .settings import SamplingSettings

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import bernoulli, masking
+from ..functional import bernoulli, masking
 
 MAX_SEED = 2**63 - 1
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import pictures
-from ..models.modes import evaluating
+from ..functional.inference import evaluating
+from ..plots import pictures
 from .masked import RevealStep
 
 HIDDEN, KNOWN, NEW = (205, 205, 205), (0, 114, 178), (230, 159, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .. import bernoulli, masking
+from ..functional import bernoulli, masking
 from .orders import ORDERS
 
 GUIDANCE_SCHEDULES = ("constant", "linear", "interval")

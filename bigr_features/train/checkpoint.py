@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..atomic import replacing, write_atomically
 from ..checkpoints import read_pickle
+from ..storage.atomic import replacing, write_atomically
 
 FORMAT = 1
 

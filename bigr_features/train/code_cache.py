@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from .. import checkpoints
-from ..atomic import write_atomically
 from ..data import VIEWS, ImageSet, open_images, side_for, views_of
-from ..manifests import MANIFEST, read_manifest
+from ..functional.inference import autocast
+from ..functional.packing import pack_bits, packed_size, unpack_bits
 from ..models.autoencoder import BinaryAutoencoder
-from ..packing import pack_bits, packed_size, unpack_bits
+from ..storage.atomic import write_atomically
+from ..storage.manifests import MANIFEST, read_manifest
+from .run import to_dict
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +121,6 @@ def encode(config: EncodeConfig) -> CodeCache:
     }
     if process.is_main_process:
         _begin(config.out, manifest)
-        from .run import to_dict
-
         content = {"kind": "EncodeConfig", "settings": to_dict(config), "identity": {}}
         write_atomically(config.out / "config.json", (json.dumps(content, indent=2) + "\n").encode())
     process.wait_for_everyone()
@@ -132,7 +132,7 @@ def encode(config: EncodeConfig) -> CodeCache:
     process.wait_for_everyone()
     mine = left[process.process_index :: process.num_processes]
     for shard in tqdm(mine, desc="encoding", unit="shard", disable=None):
-        with torch.autocast(process.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with autocast(process.device, config.precision):
             codes, kept = _encode_shard(tokenizer, images, config, shard, process.device)
         _write_array(config.out / f"items_{shard:05d}.npy", kept)
         if images.labels is not None:

@@ -56,11 +56,6 @@ def mean_over_processes(accelerator, values: Tensor) -> Tensor:
     return accelerator.reduce(values, reduction="mean") if accelerator.num_processes > 1 else values
 
 
-def autocast(device: torch.device, precision: str):
-    """Context of the forward pass; the weights stay float32."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
-
-
 def shard(module: nn.Module, blocks) -> nn.Module:
     """Shard parameters over all processes (FSDP), gathered block by block in a pass. For optimisers that are built afterwards.
 

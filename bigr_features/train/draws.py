@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import bernoulli
+from ..functional import bernoulli
 from ..models.generator import BiGR
 
 

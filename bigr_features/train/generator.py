@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from .. import checkpoints
 from ..data import open_images
+from ..functional.inference import autocast
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
+from ..models.presets import GENERATORS
 from . import checkpoint, distributed, settings, state
 from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages, Wanted, plan
@@ -28,7 +30,6 @@ from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import RunSettings
-from .sizes import GENERATORS
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ class GeneratorLoss(nn.Module):
         kernel = attention_kernel(codes.device, self.precision)
         if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
             kernel = nullcontext()
-        with distributed.autocast(codes.device, self.precision), kernel:
+        with autocast(codes.device, self.precision), kernel:
             condition = self.model(codes, labels, draws.mask).flatten(0, 1).index_select(0, draws.rows)  # (M, D)
             terms = self.model.transcoder.loss(condition, hidden, draws.timesteps, noisy)
         return terms.loss, terms.bce, terms.bit_accuracy

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .metrics import binary_entropy
+from ..evaluate.reconstruction import binary_entropy
 
 _VGG16_TAPS = (3, 8, 15, 22, 29)  # the last activation before each pooling
 _VGG16_FILE = "vgg16-397923af.pth"

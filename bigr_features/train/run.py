@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..atomic import write_atomically
+from ..storage.atomic import write_atomically
 from . import checkpoint
 
 

@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import bernoulli, checkpoints
+from .. import checkpoints
 from ..data import ImageSet, open_images
+from ..evaluate import reconstruction as metrics
+from ..functional import bernoulli
+from ..functional.inference import autocast
 from ..models.autoencoder import BinaryAutoencoder, straight_through
 from ..models.config import TokenizerConfig
-from . import checkpoint, distributed, metrics, settings, state
+from ..models.presets import TOKENIZERS
+from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
 from .batches import Wanted, image_batches, plan
 from .ema import EMA
@@ -26,7 +30,6 @@ from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import RunSettings
-from .sizes import TOKENIZERS
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +140,7 @@ class Autoencode(nn.Module):
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction (B, C, H, W), bit probabilities and bits, each (B, N, K); drawn bits in train mode, thresholded ones otherwise."""
-        with distributed.autocast(images.device, self.precision):
+        with autocast(images.device, self.precision):
             probabilities = self.model.bit_probabilities(images)
             if self.training:
                 bits = bernoulli.draw(probabilities.detach(), generator)

@@ -11,12 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from bigr_features import BiGR, BinaryAutoencoder, checkpoints
-from bigr_features.checkpoints import (
-    load_official_generator,
-    load_official_tokenizer,
-    official_generator_state,
-    official_tokenizer_state,
-)
+from bigr_features.checkpoints import load_official_generator, load_official_tokenizer, official_generator_state, official_tokenizer_state
 
 from ..helpers import (
     GOLDEN,

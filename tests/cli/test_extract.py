@@ -10,7 +10,7 @@ import pytest
 
 from bigr_features.cli import main
 from bigr_features.cli.models import parse_arguments
-from bigr_features.feature_store import FeatureStore
+from bigr_features.features.store import FeatureStore
 
 from ..train.processes import command
 

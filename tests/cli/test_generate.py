@@ -10,7 +10,7 @@ import timm
 from PIL import Image
 
 from bigr_features.cli import main
-from bigr_features.pictures import read_settings
+from bigr_features.plots.pictures import read_settings
 
 UNCOND = "--model bigr_nano.fashion_mnist_uncond"
 SAMPLE, OTHER = "sample:fashion_mnist:0", "sample:fashion_mnist:5"

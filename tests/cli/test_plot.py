@@ -12,8 +12,8 @@ from PIL import Image
 
 import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.cli import main
-from bigr_features.extraction import ExtractionSettings, extract_to_store
-from bigr_features.feature_store import FeatureStore
+from bigr_features.features.extraction import ExtractionSettings, extract_to_store
+from bigr_features.features.store import FeatureStore
 
 
 @pytest.fixture(scope="module")

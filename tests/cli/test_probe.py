@@ -10,7 +10,7 @@ import pytest
 
 from bigr_features import KNNClassifier, LinearProbe
 from bigr_features.cli import main
-from bigr_features.feature_store import FeatureStore
+from bigr_features.features.store import FeatureStore
 
 NANO = shlex.split("extract --model bigr_nano --model-args depth=2 width=32 num_heads=2 --random --device cpu --threads 1 --limit 240")
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from bigr_features.evaluate.retrieval import (
+from bigr_features.evaluate.retrieval import (  # fmt: skip
     average_precision,
     evaluate_retrieval,
     index_recall,
@@ -17,7 +17,7 @@ from bigr_features.evaluate.retrieval import (
     rank_all,
     recall_at_k,
     relevance,
-)  # fmt: skip
+)
 
 # two queries; the first finds its class at ranks 1 and 3, the second at rank 4 only
 RANKED = np.array([[True, False, True, False], [False, False, False, True]])

@@ -11,7 +11,7 @@ from torch import nn
 
 from bigr_features import BiGR, GeneratorConfig
 from bigr_features.checkpoints import official_generator_state
-from bigr_features.masking import lowest
+from bigr_features.functional.masking import lowest
 
 from ..helpers import TINY, loss_settings, random_codes, tiny_generator
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from bigr_features import bernoulli
+from bigr_features.functional import bernoulli
 from bigr_features.models.transcoder import Transcoder, sinusoid
 
 from ..helpers import TINY, Draws, loss_settings, random_codes, randomized

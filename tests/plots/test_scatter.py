@@ -16,7 +16,7 @@ from bigr_features.plots.colors import COLORS, GREY
 from bigr_features.plots.figures import turned_to_match
 from bigr_features.plots.naming import spread
 
-from .test_embedding import groups
+from .test_projection import groups
 
 matplotlib.use("Agg")
 WINDOW = (0.0, 0.0, 400.0, 300.0)

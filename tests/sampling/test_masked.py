@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bigr_features import masking
+from bigr_features.functional import masking
 from bigr_features.sampling import RevealStep, sample_codes
 
 from ..helpers import TINY, Draws, random_codes, recording, tiny_generator

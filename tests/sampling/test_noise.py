@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bigr_features import masking
+from bigr_features.functional import masking
 from bigr_features.sampling import sample_codes
 from bigr_features.sampling.noise import make_noise
 from bigr_features.sampling.orders import ORDERS

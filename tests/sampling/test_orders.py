@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bigr_features import masking
+from bigr_features.functional import masking
 from bigr_features.sampling import RevealStep
 from bigr_features.sampling.noise import make_noise
 from bigr_features.sampling.orders import ORDERS, halton_ranks, known_ranks, radical_inverse

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bigr_features import pictures
+from bigr_features.plots import pictures
 from bigr_features.sampling import RevealStep, process
 
 from ..helpers import backbone

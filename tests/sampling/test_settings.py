@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bigr_features import bernoulli
+from bigr_features.functional import bernoulli
 from bigr_features.sampling import RevealStep, SamplingSettings
 
 from ..helpers import Draws, recording, tiny_generator

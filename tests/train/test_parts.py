@@ -14,7 +14,8 @@ from torch import nn
 
 from bigr_features import BiGR, BinaryAutoencoder
 from bigr_features.checkpoints import official_generator_state
-from bigr_features.train import losses, metrics, optimizer, schedule
+from bigr_features.evaluate import reconstruction as metrics
+from bigr_features.train import losses, optimizer, schedule
 from bigr_features.train.adversary import PatchDiscriminator, augment
 from bigr_features.train.ema import EMA
 from bigr_features.train.order import batch_positions, choices, hold_out

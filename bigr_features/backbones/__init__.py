@@ -1,0 +1,1 @@
+"""The timm face of the models: backbones with features, entries that load weights."""

@@ -1,0 +1,105 @@
+"""Pooled features of a model's layers, for images in memory.   n images, C channels, H x W pixels, D width"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..functional.inference import autocast, evaluating
+from ..functional.packing import unpack_bits
+from .readout import Readout, check_condition, check_inputs, read_out
+
+
+@torch.no_grad()
+def extract_features(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    layers: Sequence[int] | int | None = None,
+    pooling: str | Sequence[str] = "mean",
+    bits: bool = False,
+    mask_ratio: float = 0.0,
+    labels: Tensor | np.ndarray | int | None = None,
+    sample_bits: bool = False,
+    seed: int = 0,
+    item_seeds: np.ndarray | None = None,
+    dtype: str = "fp32",
+    batch_size: int = 256,
+    progress: bool = True,
+) -> dict[int, np.ndarray] | dict[str, np.ndarray]:
+    """Pooled features after several layers, in one pass; the model's mode and device are kept.
+
+    Parameters
+    ----------
+    model : timm model
+        BiGR or any other with `forward_intermediates`. Layers are read as that gives them: the residual stream without a final
+        norm, or feature maps.
+    images : Tensor (n, C, H, W)
+        Checked once for the whole call: finite, for BiGR in [0, 1]; for other models normalised as `model_inputs` does.
+    layers : int, sequence of int or None
+        0-based, negative from the end; all by default.
+    pooling : str or sequence of str
+        "mean", "cls", "max", "concat", "quarters"; see `pooling.pool_tokens`.
+    bits, mask_ratio, sample_bits : bool, float, bool
+        For BiGR: the tokenizer's bits too; share of tokens hidden, in [0, 1); Bernoulli bits instead of thresholded ones.
+    labels : int, int64 array or Tensor (n,), optional
+        For BiGR: the class condition, one for all or one an image; the null class by default.
+    seed : int
+        Of masks and sampled bits.
+    item_seeds : integer array (n,), optional
+        What tells items apart for `seed`; 0..n-1 by default. Draws do not depend on batches.
+    dtype : "fp32" or "bf16"
+        Precision of the forward pass: the model's own, or bfloat16 autocast.
+    batch_size : int
+        Images a forward pass.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    dict
+        With `pooling` a str: 0-based layer to float32 array (n, D). With a sequence, named as in a feature store:
+        "block5_mean" to float32 (n, D), and so on. `bits=True` adds "bits", uint8 (n, N K), in both cases.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For images of another dtype, shape or range, NaN, a layer out of range, or what this model cannot give.
+    """
+    from tqdm import tqdm
+
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected 1 or more.")
+    poolings = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+    wanted = (layers,) if isinstance(layers, int) else layers if layers is None else tuple(layers)
+    readout = Readout(wanted, poolings, bits, mask_ratio, sample_bits, seed).resolved(model)
+    check_inputs(images, model)
+    seeds = np.arange(len(images)) if item_seeds is None else np.asarray(item_seeds)
+    if labels is not None:
+        labels = torch.as_tensor(labels).expand(len(images)) if np.ndim(labels) == 0 else torch.as_tensor(labels)
+        if labels.shape != (len(images),):
+            raise ValueError(f"labels have shape {tuple(labels.shape)}; expected one for each of {len(images)} images.")
+    check_condition(labels, model)
+    if len(seeds) != len(images):
+        raise ValueError(f"there are {len(seeds)} item_seeds and {len(images)} images; give one an image.")
+    weight = next(model.parameters())
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in readout.names}
+    with evaluating(model), tqdm(total=len(images), unit="image", desc="features", disable=not progress) as bar:
+        for start in range(0, len(images), batch_size):
+            rows = slice(start, start + batch_size)
+            batch = images[rows].to(weight.device, weight.dtype)
+            condition = None if labels is None else labels[rows].to(weight.device)
+            with autocast(weight.device, dtype):
+                found = read_out(model, batch, readout, condition, seeds[rows])
+            for name, rows_found in found.items():
+                parts[name].append(rows_found.cpu().numpy())
+            bar.update(len(batch))
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    result = joined if not isinstance(pooling, str) else {layer: joined[f"block{layer}_{pooling}"] for layer in readout.layers}
+    if bits:
+        tokens = model.tokenizer.grid_size**2, model.tokenizer.code_dim
+        result["bits"] = unpack_bits(joined["bits"], *tokens).reshape(len(images), -1)
+    return result

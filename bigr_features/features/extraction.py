@@ -1,0 +1,321 @@
+"""Features of a whole set of images, streamed into a feature store.   n images, m items of a shard, D features
+
+The source is cut into shards of `shard_size` items, and each shard is read, run through the model and written on its own, always in the
+same batches. So a run can be killed and continued, or spread over ranks or Ray workers, and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import fingerprint
+from ..data.item_reader import Batch, ItemReader, read_batches
+from ..functional.inference import autocast, evaluating
+from .inputs import image_transform
+from .readout import Readout, check_condition, check_inputs, read_out
+from .store import FeatureStore
+from .store_writer import StoreWriter
+
+log = logging.getLogger(__name__)
+
+CONDITIONS = ("null", "label")
+VERSIONS = ("bigr-features", "torch", "timm", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionSettings:
+    """What is extracted, from what.
+
+    Parameters
+    ----------
+    source : str
+        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
+    split : str
+        Split of the source.
+    limit : int, optional
+        Take the first images only.
+    layers : tuple of int, optional
+        0-based layers, negative from the end; all by default.
+    pooling : tuple of str
+        Some of mean, cls, max, concat and quarters (means over the quarters of the token grid).
+    bits : bool
+        Store the tokenizer's bits too (BiGR).
+    mask_ratio : float
+        Share of tokens hidden, in [0, 1) (BiGR).
+    condition : str
+        Class condition (BiGR): null (no class), a class index for all images, or label (each image's own label, which
+        tells the model the answer: not for measuring how well features predict labels).
+    sample_bits : bool
+        Draw Bernoulli bits instead of thresholding at 0.5 (BiGR).
+    seed : int
+        Of masks, sampled bits and random weights.
+    dtype : str
+        Precision of the forward pass: fp32 or bf16.
+    image_size : int, optional
+        Side of the inputs in pixels, for models that take any size.
+    batch_size : int
+        Images a forward pass.
+    shard_size : int
+        Images a shard; an interrupted run loses one shard at most.
+    num_workers : int
+        Processes that read images ahead.
+    """
+
+    source: str
+    split: str = "train"
+    limit: int | None = None
+    layers: tuple[int, ...] | None = None
+    pooling: tuple[str, ...] = ("mean",)
+    bits: bool = False
+    mask_ratio: float = 0.0
+    condition: str = "null"
+    sample_bits: bool = False
+    seed: int = 0
+    dtype: str = "fp32"
+    image_size: int | None = None
+    batch_size: int = 64
+    shard_size: int = 2048
+    num_workers: int = 0
+
+
+class Extraction:
+    """A model, a source and a store, ready to work shard by shard.
+
+    Parameters
+    ----------
+    model : timm model
+        On its device; its mode is kept.
+    folder : str or Path
+        Of the store, new or begun with the same settings.
+    settings : ExtractionSettings
+    name : str
+        What the manifest calls the model; its timm name by default.
+    weights : str
+        Where the weights come from, for the manifest: "pretrained", "random", ...
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        For a source that cannot be opened, a setting that this model or source cannot serve, or a store of other settings.
+    """
+
+    def __init__(self, model: nn.Module, folder: str | Path, settings: ExtractionSettings, *, name: str = "", weights: str = ""):
+        if settings.batch_size < 1 or settings.num_workers < 0:
+            raise ValueError(f"batch_size={settings.batch_size}, num_workers={settings.num_workers}; expected 1 or more, and 0 or more.")
+        self.model, self.settings = model, settings
+        self.device = next(model.parameters()).device
+        autocast(self.device, settings.dtype)
+        asked = settings.layers, settings.pooling, settings.bits, settings.mask_ratio, settings.sample_bits, settings.seed
+        readout = Readout(*asked).resolved(model)
+        self.readout = replace(readout, layers=tuple(sorted(readout.layers)))
+        transform, mode = image_transform(model, settings.image_size)
+        self.reader = ItemReader(settings.source, settings.split, settings.limit, transform, mode)
+        items = self.reader.items
+        if len(items) == 0:
+            raise FileNotFoundError(f"{settings.source} (split {settings.split!r}) holds no image.")
+        self.labels, self.class_names = items.labels, items.class_names
+        self._check_condition()
+        self.writer = StoreWriter(
+            folder,
+            {
+                "model": name or _name_of(model),
+                "weights": weights,
+                "weights_sha256": fingerprint(model),
+                "layers": list(self.readout.layers),
+                "poolings": list(self.readout.poolings),
+                "bits": settings.bits,
+                "transform": " ".join(repr(transform).split()),
+                "mode": mode,
+                "mask_ratio": settings.mask_ratio,
+                "condition": settings.condition,
+                "sample_bits": settings.sample_bits,
+                "seed": settings.seed if self.readout.draws else None,
+                "dtype": settings.dtype,
+                "source": settings.source,
+                "split": settings.split,
+                "listing_sha256": _listing_hash(items),
+                "batch_size": settings.batch_size,
+                "versions": {package: _version(package) for package in VERSIONS},
+            },
+            num_items=len(items),
+            shard_size=settings.shard_size,
+            labelled=self.labels is not None,
+            class_names=self.class_names,
+        )
+
+    def run(self, shards: list[int], progress: bool = True) -> None:
+        """Make these shards, one after another."""
+        from tqdm import tqdm
+
+        start = time.perf_counter()
+        batches = [(shard, chunk) for shard in shards for chunk in self._chunks(shard)]
+        total = sum(len(chunk) for _, chunk in batches)
+        readers = read_batches(self.reader, [chunk for _, chunk in batches], self.settings.num_workers)
+        with evaluating(self.model), tqdm(total=total, unit="image", desc="features", disable=None if progress else True) as bar:
+            parts = _Parts()
+            for i, ((shard, chunk), batch) in enumerate(zip(batches, readers, strict=True)):
+                parts.add(batch, self._features(batch))
+                bar.update(len(chunk))
+                if i + 1 == len(batches) or batches[i + 1][0] != shard:
+                    self._write(shard, parts)
+                    parts = _Parts()
+        if total:
+            log.info("%d images, %.1f images/s", total, total / max(time.perf_counter() - start, 1e-9))
+
+    def _chunks(self, shard: int) -> Iterator[np.ndarray]:
+        positions, size = self.writer.positions(shard), self.settings.batch_size
+        return (positions[i : i + size] for i in range(0, len(positions), size))
+
+    @torch.inference_mode()
+    def _features(self, batch: Batch) -> dict[str, np.ndarray]:
+        if not len(batch.positions):
+            return {}
+        check_inputs(batch.images, self.model)
+        images = batch.images.to(self.device, next(self.model.parameters()).dtype, non_blocking=True)
+        seeds = np.array([int(item[:16], 16) for item in batch.ids], dtype=np.uint64)
+        with autocast(self.device, self.settings.dtype):
+            found = read_out(self.model, images, self.readout, self._condition_of(batch.positions), seeds)
+        return {name: rows.cpu().numpy() for name, rows in found.items()}
+
+    def _write(self, shard: int, parts: _Parts) -> None:
+        bits = None
+        if self.readout.bits:
+            bits = {"bits": (self.model.tokenizer.grid_size**2, self.model.tokenizer.code_dim)}
+        for item in parts.skipped:
+            log.warning("skipped %s: %s", item["name"], item["reason"])
+        positions = np.array(parts.positions, dtype=np.int64)
+        self.writer.write_shard(
+            shard,
+            parts.features() or {name: np.empty((0, 0), np.float32) for name in self.readout.names},
+            ids=parts.ids,
+            sources=parts.sources,
+            positions=positions,
+            labels=None if self.labels is None else self.labels[positions],
+            skipped=parts.skipped,
+            bits=bits,
+        )
+
+    def _condition_of(self, positions: list[int]) -> Tensor | None:
+        condition = self.settings.condition
+        if condition == "null":
+            return None
+        labels = self.labels[positions] if condition == "label" else np.full(len(positions), int(condition))
+        return torch.as_tensor(labels, dtype=torch.int64, device=self.device)
+
+    def _check_condition(self) -> None:
+        condition = self.settings.condition
+        if condition == "null":
+            return
+        if condition == "label":
+            if self.labels is None:
+                raise ValueError(f"condition='label', but {self.settings.source} has no labels; give a class index, or null.")
+            check_condition(torch.from_numpy(self.labels), self.model)
+            log.warning("every image's own label is its condition: such features contain the answer, so do not probe them for labels")
+        elif condition.isdecimal():
+            check_condition(torch.tensor([int(condition)]), self.model)
+        else:
+            raise ValueError(f"condition={condition!r}; give null, label, or a class index.")
+
+
+def extract_to_store(
+    model: nn.Module,
+    folder: str | Path,
+    settings: ExtractionSettings,
+    *,
+    name: str = "",
+    weights: str = "",
+    rank: int = 0,
+    world_size: int = 1,
+    progress: bool = True,
+) -> FeatureStore | None:
+    """Extract features into a store, or go on where an earlier call with the same settings stopped.
+
+    Parameters
+    ----------
+    model, folder, settings, name, weights : see `Extraction`
+    rank, world_size : int
+        This process makes every world_size-th shard, beginning with number `rank`. Ranks share the folder and nothing else.
+    progress : bool
+        Show a progress bar, with images a second and the time left.
+
+    Returns
+    -------
+    FeatureStore, or None while other ranks are not done; the last of them finishes the store.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `Extraction`, and if no image can be read.
+    """
+    extraction = Extraction(model, folder, settings, name=name, weights=weights)
+    writer = extraction.writer
+    left, mine = writer.pending(rank, world_size), range(rank, writer.num_shards, world_size)
+    if len(left) < len(mine):
+        log.info("%d of %d shards are there already", len(mine) - len(left), len(mine))
+    extraction.run(left, progress)
+    return writer.finish()
+
+
+def ranks_of_environment() -> tuple[int, int]:
+    """RANK and WORLD_SIZE as torchrun and accelerate set them; 0 and 1 otherwise."""
+    try:
+        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    except ValueError as error:
+        raise ValueError(f"RANK and WORLD_SIZE of the environment are no numbers: {error}.") from error
+
+
+class _Parts:
+    """What has come of a shard so far."""
+
+    def __init__(self):
+        self.ids: list[str] = []
+        self.sources: list[str] = []
+        self.positions: list[int] = []
+        self.skipped: list[dict] = []
+        self._features: dict[str, list[np.ndarray]] = defaultdict(list)
+
+    def add(self, batch: Batch, features: dict[str, np.ndarray]) -> None:
+        self.ids += batch.ids
+        self.sources += batch.sources
+        self.positions += batch.positions
+        self.skipped += batch.skipped
+        for name, rows in features.items():
+            self._features[name].append(rows)
+
+    def features(self) -> dict[str, np.ndarray]:
+        return {name: np.concatenate(rows) for name, rows in self._features.items()}
+
+
+def _name_of(model: nn.Module) -> str:
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    parts = [cfg.get("architecture") or type(model).__name__, cfg.get("tag")]
+    return ".".join(part for part in parts if part)
+
+
+def _listing_hash(items) -> str:
+    """Digest of names and labels of the items, so that a source that was changed between runs is noticed."""
+    digest = hashlib.sha256()
+    for i in range(len(items)):
+        label = None if items.labels is None else int(items.labels[i])
+        digest.update(json.dumps([items.name(i), label]).encode())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except Exception:  # a package of that name is not installed
+        return None

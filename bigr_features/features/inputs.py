@@ -1,0 +1,83 @@
+"""Images as a model takes them.   n images, C channels, H x W pixels"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+def input_channels(model: nn.Module) -> int:
+    """Channels of the images that a model takes: its own word, or those of its first convolution."""
+    if hasattr(model, "in_chans"):
+        return model.in_chans
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    first = cfg.get("first_conv")
+    name = first[0] if isinstance(first, list | tuple) else first
+    module = dict(model.named_modules()).get(name) if name else None
+    return getattr(module, "in_channels", None) or cfg.get("input_size", (3,))[0]
+
+
+def image_transform(model: nn.Module, image_size: int | None = None) -> tuple[Callable[[Image.Image], Tensor], str]:
+    """The evaluation transform of the model's own timm data configuration, and the Pillow mode of the images it takes.
+
+    Parameters
+    ----------
+    model : timm model
+    image_size : int, optional
+        Side in pixels of its inputs, for models that take any size; the model's own by default.
+
+    Returns
+    -------
+    transform : from a Pillow image to a float32 Tensor (C, H, W); for BiGR models pixels in [0, 1]
+    mode : "RGB" or "L"
+
+    Raises
+    ------
+    ValueError
+        For a model that takes neither 3 channels nor 1, or a BiGR model of another image size.
+    """
+    from timm.data import create_transform, resolve_data_config
+
+    config = resolve_data_config(model=model)
+    channels = input_channels(model)
+    if channels not in (1, 3):
+        raise ValueError(f"the model takes {channels} channels; images on disk have 1 or 3, so make its input tensors yourself.")
+    own = getattr(model, "img_size", None) or getattr(getattr(model, "patch_embed", None), "img_size", None)
+    sides = config["input_size"][1:] if own is None else own
+    sides = (sides, sides) if isinstance(sides, int) else tuple(sides)
+    if image_size is not None:
+        if own is not None and sides != (image_size, image_size):
+            raise ValueError(f"image_size={image_size}, but this model was built for {sides[0]} x {sides[1]}; create it with img_size.")
+        sides = (image_size, image_size)
+    config.update(input_size=(channels, *sides), mean=config["mean"][:channels], std=config["std"][:channels])
+    return create_transform(**config), "L" if channels == 1 else "RGB"
+
+
+def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:
+    """Images as the model takes them, by the preprocessing of its own timm data configuration.
+
+    Parameters
+    ----------
+    images : uint8 array (n, H, W) or (n, H, W, 3)
+    model : timm model
+
+    Returns
+    -------
+    Tensor (n, C, H', W'), float32; for BiGR models pixels in [0, 1]
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype or shape.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"images have dtype {images.dtype}; expected uint8 pixels, 0..255.")
+    if images.ndim not in (3, 4) or len(images) == 0 or (images.ndim == 4 and images.shape[3] != 3):
+        raise ValueError(f"images have shape {images.shape}; expected (n, height, width) or (n, height, width, 3) with n of 1 or more.")
+    transform, mode = image_transform(model)
+    return torch.stack([transform(Image.fromarray(image).convert(mode)) for image in images])

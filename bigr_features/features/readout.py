@@ -1,0 +1,193 @@
+"""What is read off a model in one pass: layers, poolings, bits, and for BiGR the state in which it is read.
+
+B batch, N tokens, K bits, D width
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..backbones.backbone import BiGRBackbone
+from ..functional import bernoulli
+from ..functional.checks import check_image_batch, check_labels, check_pixels
+from ..functional.masking import lowest
+from ..functional.packing import pack_bits
+from ..functional.pooling import check_poolings, feature_name, pool_tokens
+from ..models.generator import resolve_layers
+
+_BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move the other
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What to read; `resolved` checks it against a model.
+
+    layers : 0-based blocks (negative from the end), or None for all; () for none, with bits.
+    poolings : some of "mean", "cls", "max", "concat", "quarters"; see `pooling.pool_tokens`.
+    bits : the tokenizer's bits too (BiGR).
+    mask_ratio : share of tokens hidden, in [0, 1); each item has its own mask (BiGR).
+    sample_bits : draw Bernoulli bits instead of thresholding at 0.5 (BiGR).
+    seed : of masks and sampled bits, together with the seed of each item.
+    """
+
+    layers: tuple[int, ...] | None = None
+    poolings: tuple[str, ...] = ("mean",)
+    bits: bool = False
+    mask_ratio: float = 0.0
+    sample_bits: bool = False
+    seed: int = 0
+
+    def resolved(self, model: nn.Module) -> Readout:
+        """The same with its layers named from 0, each once; ValueError for what this model cannot give."""
+        if not hasattr(model, "forward_intermediates"):
+            raise ValueError(f"{type(model).__name__} has no forward_intermediates; give a timm model, created without features_only=True.")
+        check_poolings(self.poolings, has_class_token(model))
+        depth = layer_count(model)
+        layers = () if self.layers == () and self.bits else tuple(dict.fromkeys(resolve_layers(self.layers, depth)))
+        if not 0 <= self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio={self.mask_ratio}; expected the share of hidden tokens, 0 or more and below 1.")
+        asked = [name for name in ("bits", "mask_ratio", "sample_bits") if getattr(self, name)]
+        if asked and not isinstance(model, BiGRBackbone):
+            raise ValueError(f"{', '.join(asked)} can be asked of BiGR models only, not of {type(model).__name__}.")
+        if self.mask_ratio and model.generator.embedding.mask_embedding is None:
+            raise ValueError("mask_ratio needs the mask embedding, but the model was built or pruned without it; use generative=True.")
+        if self.mask_ratio and not 1 <= round(self.mask_ratio * model.generator.config.num_tokens) < model.generator.config.num_tokens:
+            count = model.generator.config.num_tokens
+            raise ValueError(f"mask_ratio={self.mask_ratio} hides none or all of {count} tokens; give at least {1 / count:.3g}, or 0.")
+        return replace(self, layers=layers)
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn at random."""
+        return self.mask_ratio > 0 or self.sample_bits
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the features, once resolved."""
+        return [*(feature_name(layer, pooling) for layer in self.layers for pooling in self.poolings), *(["bits"] if self.bits else [])]
+
+
+def layer_count(model: nn.Module) -> int:
+    """Number of layers that `forward_intermediates` can give."""
+    if isinstance(model, BiGRBackbone):
+        return len(model.generator.trunk.blocks)
+    info = model.feature_info
+    return len(getattr(info, "info", info))
+
+
+def has_class_token(model: nn.Module) -> bool:
+    """Whether the intermediates of a model come with a class token; for BiGR, the condition token."""
+    if isinstance(model, BiGRBackbone):
+        return model.generator.num_cond_tokens > 0
+    gives = "return_prefix_tokens" in inspect.signature(model.forward_intermediates).parameters
+    return gives and getattr(model, "num_prefix_tokens", 0) > 0 and bool(getattr(model, "has_class_token", True))
+
+
+def check_inputs(images: Tensor, model: nn.Module) -> None:
+    """Images must be a float batch without NaN; for BiGR also of the model's size, and in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(model, BiGRBackbone):
+        check_image_batch(images, model.in_chans, model.img_size, model.img_size)
+        check_pixels(images)
+        return
+    if images.dim() != 4:
+        raise ValueError(f"images have shape {list(images.shape)}; expected (batch, channels, height, width).")
+    check_image_batch(images, *images.shape[1:])
+    if not images.isfinite().all():
+        raise ValueError("images hold NaN or infinite values.")
+
+
+def read_out(
+    model: nn.Module, images: Tensor, readout: Readout, labels: Tensor | None = None, item_seeds: np.ndarray | None = None
+) -> dict[str, Tensor]:
+    """Features of a batch by name, in one pass that ends at the last layer asked for.
+
+    Parameters
+    ----------
+    model : timm model, in eval mode
+    images : Tensor (B, C, H, W)
+        On the device and in the dtype of the model.
+    readout : Readout
+        Resolved.
+    labels : Tensor (B,) int64, optional
+        Condition of a BiGR model; None is the null class.
+    item_seeds : uint64 array (B,)
+        Needed if the readout draws anything: an item with the same seed gets the same draws in any batch.
+
+    Returns
+    -------
+    dict of name to Tensor
+        float32 (B, D) for each layer and pooling; uint8 (B, ceil(N K / 8)) packed "bits".
+    """
+    found: dict[str, Tensor] = {}
+    if isinstance(model, BiGRBackbone):
+        codes = _codes(model, images, readout, item_seeds)  # (B, N, K)
+        if readout.bits:
+            found["bits"] = pack_bits(codes)
+        streams = _bigr_streams(model, codes, readout, labels, item_seeds) if readout.layers else {}
+    else:
+        streams = _timm_streams(model, images, readout)
+    layered = {}
+    for layer in readout.layers:
+        tokens, class_token = streams.pop(layer)
+        for pooling in readout.poolings:
+            layered[feature_name(layer, pooling)] = pool_tokens(tokens, class_token, pooling)
+    return layered | found
+
+
+def _codes(model: BiGRBackbone, images: Tensor, readout: Readout, item_seeds: np.ndarray | None) -> Tensor:
+    if not readout.sample_bits:
+        return model.tokenizer.binarize(images)
+    probability = model.tokenizer.bit_probabilities(images)
+    drawn = [bernoulli.draw(p, item_generator(readout.seed, s, _BITS)) for p, s in zip(probability, item_seeds, strict=True)]
+    return torch.stack(drawn)
+
+
+def _bigr_streams(model, codes, readout, labels, item_seeds) -> dict[int, tuple[Tensor, Tensor | None]]:
+    generator = model.generator
+    mask = None
+    if readout.mask_ratio:
+        count = round(readout.mask_ratio * codes.shape[1])
+        noise = torch.stack([torch.rand(codes.shape[1], generator=item_generator(readout.seed, s, _MASK)) for s in item_seeds])
+        mask = lowest(noise, count).to(codes.device)  # (B, N)
+    cond = generator.num_cond_tokens
+    streams = generator.hidden_states(codes, labels, mask, list(readout.layers), return_prefix=True)
+    return {layer: (x[:, cond:], x[:, cond - 1] if cond else None) for layer, x in zip(readout.layers, streams, strict=True)}
+
+
+def _timm_streams(model: nn.Module, images: Tensor, readout: Readout) -> dict[int, tuple[Tensor, Tensor | None]]:
+    order = sorted(readout.layers)  # the order in which timm gives them
+    prefixed = {"return_prefix_tokens": True} if has_class_token(model) else {}
+    maps = model.forward_intermediates(images, indices=order, intermediates_only=True, stop_early=True, **prefixed)
+    if len(maps) != len(order):
+        raise ValueError(f"{type(model).__name__} gave {len(maps)} intermediates for layers {order}; it cannot be read layer by layer.")
+    streams = {}
+    for layer, item in zip(order, maps, strict=True):
+        grid, prefix = item if prefixed else (item, None)
+        tokens = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid  # (B, N, D)
+        streams[layer] = tokens, None if prefix is None else prefix[:, 0]
+    return streams
+
+
+def item_generator(seed: int, item: int, stream: int) -> torch.Generator:
+    """The random numbers of one item, on the CPU so that every device draws the same."""
+    state = np.random.SeedSequence([seed, int(item), stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
+def check_condition(labels: Tensor | None, model: nn.Module) -> None:
+    """Labels that a BiGR model can take as condition; ValueError otherwise."""
+    if labels is None:
+        return
+    if not isinstance(model, BiGRBackbone):
+        raise ValueError(f"a class condition can be given to BiGR models only, not to {type(model).__name__}.")
+    check_labels(labels, model.generator.null_class, model.generator.config.unconditional)

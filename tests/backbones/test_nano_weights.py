@@ -1,0 +1,82 @@
+"""The weights that ship: they load without a network, fit in the package, and are trained."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+import timm
+import torch
+
+from bigr_features import LinearProbe, extract_features
+from bigr_features.data import load_sample
+from bigr_features.features.inputs import model_inputs
+
+SHIPPED = ["bigr_nano.fashion_mnist", "bigr_nano.fashion_mnist_uncond"]
+
+
+@pytest.fixture(scope="module", params=SHIPPED)
+def model(request):
+    return timm.create_model(request.param, pretrained=True, num_classes=0).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    sample = load_sample("fashion_mnist")
+    model = timm.create_model("bigr_nano")
+    return model_inputs(sample.test_images[::2], model), sample.test_labels[::2]
+
+
+def test_all_weights_fit_in_twelve_megabytes():
+    folder = files("bigr_features") / "assets" / "bigr_nano"
+    assert sum(part.joinpath("model.safetensors").stat().st_size for part in folder.iterdir() if part.is_dir()) < 12e6
+
+
+def test_the_default_weights_are_the_first_tag():
+    default = timm.create_model("bigr_nano", pretrained=True)
+    named = timm.create_model("bigr_nano.fashion_mnist", pretrained=True)
+    for key, value in named.state_dict().items():
+        assert torch.equal(default.state_dict()[key], value)
+
+
+@torch.no_grad()
+def test_reconstructions_are_close_and_every_bit_is_used(model, images):
+    codes = model.encode(images[0])
+    error = (model.decode(codes).clamp(0, 1) - images[0]).square().flatten(1).mean(1)
+    assert (-10 * error.log10()).mean() > 25
+    usage = codes.mean((0, 1))
+    assert usage.min() > 0.05
+    assert usage.max() < 0.95
+
+
+def test_features_beat_those_of_random_weights_by_far(model, images):
+    inputs, labels = images
+    torch.manual_seed(0)
+    random = timm.create_model("bigr_nano")
+    accuracies = []
+    for candidate in (model, random):
+        x = extract_features(candidate, inputs, layers=candidate.feature_layer, progress=False)[candidate.feature_layer]
+        accuracies.append(LinearProbe(Cs=(0.1,)).fit(x[::2], labels[::2]).score(x[1::2], labels[1::2]))
+    assert accuracies[0] > accuracies[1] + 0.15
+
+
+def test_the_loss_knows_the_class_and_beats_chance(model, images):
+    inputs, labels = images
+    if model.generator.config.unconditional:
+        assert model.loss(inputs[:200], generator=torch.Generator().manual_seed(0)).bit_accuracy > 0.7
+        with pytest.raises(ValueError, match="trained without labels"):
+            model.loss(inputs[:200], torch.from_numpy(labels[:200]))
+        return
+    right = model.loss(inputs[:200], torch.from_numpy(labels[:200]), generator=torch.Generator().manual_seed(0))
+    wrong = model.loss(inputs[:200], torch.from_numpy((labels[:200] + 5) % 10), generator=torch.Generator().manual_seed(0))
+    assert right.bit_accuracy > 0.7
+    assert right.loss < wrong.loss
+
+
+def test_generation_is_reproducible_and_in_range(model):
+    settings = {"num_reveal_steps": 4, "num_denoise_steps": 5}
+    labels = torch.full((4,), 10) if model.generator.config.unconditional else torch.arange(4)
+    first, second = (model.generate(labels, generator=torch.Generator().manual_seed(0), **settings) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (4, 3, 32, 32)
+    assert 0 <= first.min() < first.max() <= 1
