@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.pixels import to_pil
 from ..plots import pictures
 from ..sampling.noise import check_seed
 from ..sampling.settings import SamplingSettings
@@ -110,7 +111,7 @@ class Session:
         written = [config.out]
         if config.results is not None:
             names = names if names is not None else [f"{i:04d}" for i in range(len(images))]
-            for i, (name, image) in enumerate(zip(names, pictures.to_pil(images), strict=True)):
+            for i, (name, image) in enumerate(zip(names, to_pil(images), strict=True)):
                 own = {key: value[i] if isinstance(value, list) and len(value) == len(images) else value for key, value in facts.items()}
                 pictures.save_png(config.results / f"{name}.png", image, {**self.record(), **own, "seed": self.seeds[i]})
             written.append(f"{len(images)} images in {config.results}")

@@ -12,6 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from ..data.pixels import to_uint8
 from ..plots import pictures
 from ..sampling import SamplingSettings, editing, regions
 from .drawing import DrawingConfig, Session, no_null, session
@@ -165,8 +166,8 @@ def edit(config: EditConfig) -> None:
         lambda part, calls: editing.edit(run.model, images[rows[part]], masks[rows[part]], labels[part], **options, **calls).images,
         seeds=seeds,
     )
-    cells = np.split(pictures.to_uint8(results), len(images))
-    given = pictures.to_uint8(images)
+    cells = np.split(to_uint8(results), len(images))
+    given = to_uint8(images)
     sheet = pictures.sheet(
         [[one, pictures.tint(one, mask.numpy()), *own] for one, mask, own in zip(given, masks, cells, strict=True)],
         columns=["given", "to draw", *(f"class {label}" for label in classes)],
@@ -219,7 +220,7 @@ def enrich(config: EnrichConfig) -> None:
         return torch.cat(images)
 
     results = run.draw(len(small), drawn, passes=config.num_passes)
-    cells = [[pictures.to_uint8(one)[0], result] for one, result in zip(small, pictures.to_uint8(results), strict=True)]
+    cells = [[to_uint8(one)[0], result] for one, result in zip(small, to_uint8(results), strict=True)]
     facts = {"num_passes": config.num_passes, "shrink_to": config.shrink_to}
     run.save(pictures.sheet(cells, columns=["given", "enriched"]), results, stems(config.images), labels=labels.tolist(), **facts)
 
@@ -282,10 +283,10 @@ def labels_of(config: EditingConfig, run: Session) -> Tensor:
 
 def finish(run: Session, config, images: Tensor, masks: Tensor, results: Tensor, labels: Tensor, before=None, **facts) -> None:
     """Write the sheet of picture, region and result."""
-    first = pictures.to_uint8(images if before is None else before)
+    first = to_uint8(images if before is None else before)
     rows = [
         [given, pictures.tint(one, mask.numpy()), result]
-        for given, one, mask, result in zip(first, pictures.to_uint8(images), masks, pictures.to_uint8(results), strict=True)
+        for given, one, mask, result in zip(first, to_uint8(images), masks, to_uint8(results), strict=True)
     ]
     for name in ("mask", "conceal", "blend"):
         if hasattr(config, name):

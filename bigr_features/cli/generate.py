@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..data.pixels import to_uint8
 from ..plots import pictures
 from .drawing import DrawingConfig, Session, no_null, session
 
@@ -75,7 +76,7 @@ def generate(config: GenerateConfig) -> None:
     rows = without_class or config.num_per_label
     labels = torch.tensor(classes).repeat(rows)
     images = run.draw(len(labels), lambda part, calls: run.model.generate(labels[part], **calls))
-    cells = pictures.to_uint8(images)
+    cells = to_uint8(images)
     wide = len(classes) if not without_class else min(8, rows)
     columns = [f"class {label}" for label in classes] if not without_class else None
     grid = pictures.sheet([cells[start : start + wide] for start in range(0, len(cells), wide)], columns=columns)
@@ -101,7 +102,7 @@ def interpolate(config: InterpolateConfig) -> None:
     rows = weights.repeat(config.num_rows, 1)
     seeds = [config.seed + row for row in range(config.num_rows) for _ in weights]
     images = run.draw(len(rows), lambda part, calls: interpolation.interpolate(run.model, config.labels, rows[part], **calls), seeds=seeds)
-    cells = pictures.to_uint8(images)
+    cells = to_uint8(images)
     columns = ["\n".join(f"{weight:.0%} of {label}" for label, weight in zip(config.labels, row, strict=True) if weight) for row in weights]
     lines = [cells[start : start + len(weights)] for start in range(0, len(cells), len(weights))]
     run.save(pictures.sheet(lines, columns=columns), images, classes=list(config.labels), weights=rows.tolist())

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..data.pixels import to_uint8
 from ..functional.inference import evaluating
 from ..plots import pictures
 from .masked import RevealStep
@@ -72,7 +73,7 @@ def _frame(model: nn.Module, step: RevealStep, image: int) -> Frame:
     entropy = token_entropy(step.probabilities[image]).reshape(side, side).cpu().numpy()
     guess = torch.where(hidden[:, None], (step.probabilities[image] > 0.5).to(step.codes.dtype), step.codes[image])
     with evaluating(model):
-        decoded = pictures.to_uint8(model.decode(torch.stack([step.codes[image], guess])).clamp(0, 1))
+        decoded = to_uint8(model.decode(torch.stack([step.codes[image], guess])).clamp(0, 1))
     scale = decoded.shape[1] // side
     cover = hidden.reshape(side, side).cpu().numpy().repeat(scale, 0).repeat(scale, 1)
     known_guess = not bool(step.probabilities[image][hidden].isnan().any())
@@ -128,7 +129,7 @@ def before_after(
     before, after : Tensor (B, C, H, W) in [0, 1]
     masks : Tensor (B, H, W) bool, or None to leave that column out
     """
-    given, result = pictures.to_uint8(before), pictures.to_uint8(after)
+    given, result = to_uint8(before), to_uint8(after)
     columns = [given, result]
     if masks is not None:
         covered = [pictures.tint(one, mask) for one, mask in zip(given, masks.cpu().numpy(), strict=True)]

@@ -7,16 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
+from bigr_features.data.pixels import as_output, to_pil, to_uint8
 from bigr_features.plots import pictures
 
 
 def test_pixels_are_rounded_clamped_and_put_last():
     images = torch.tensor([-0.5, 0.0, 0.5, 0.999, 1.0, 1.5]).reshape(1, 1, 2, 3)
-    assert pictures.to_uint8(images).reshape(-1).tolist() == [0, 0, 128, 255, 255, 255]
+    assert to_uint8(images).reshape(-1).tolist() == [0, 0, 128, 255, 255, 255]
     colors = torch.rand(2, 3, 4, 5)
-    assert pictures.to_uint8(colors).shape == (2, 4, 5, 3)
-    assert [one.mode for one in pictures.to_pil(colors)] == ["RGB", "RGB"]
-    assert pictures.to_pil(images)[0].mode == "L"
+    assert to_uint8(colors).shape == (2, 4, 5, 3)
+    assert [one.mode for one in to_pil(colors)] == ["RGB", "RGB"]
+    assert to_pil(images)[0].mode == "L"
 
 
 def test_settings_come_back_from_a_png(tmp_path):
@@ -78,9 +79,9 @@ def test_heat_runs_from_dark_to_bright_and_marks_what_is_missing():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda path: pictures.to_uint8(np.zeros((2, 4, 3, 3))), r"shape \(2, 4, 3, 3\)"),
-        (lambda path: pictures.to_uint8(torch.full((1, 1, 2, 2), torch.nan)), "NaN"),
-        (lambda path: pictures.as_output(None, "jpeg"), "output='jpeg'"),
+        (lambda path: to_uint8(np.zeros((2, 4, 3, 3))), r"shape \(2, 4, 3, 3\)"),
+        (lambda path: to_uint8(torch.full((1, 1, 2, 2), torch.nan)), "NaN"),
+        (lambda path: as_output(None, "jpeg"), "output='jpeg'"),
         (lambda path: pictures.save_png(path / "a.jpg", None), "does not end in .png"),
         (lambda path: pictures.save_gif(path / "a.png", []), "does not end in .gif"),
         (lambda path: pictures.save_gif(path / "a.gif", []), "at least one frame"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bigr_features.data.pixels import to_uint8
 from bigr_features.plots import pictures
 from bigr_features.sampling import RevealStep, process
 
@@ -39,7 +40,7 @@ def test_frames_show_hidden_new_and_known_tokens_and_end_in_the_image(seen):
         assert 0 <= frame.mean_entropy <= 1
         covered = (frame.cells["revealed"] == process.HIDDEN).all(-1).reshape(4, 16, 4, 16).all((1, 3)).reshape(-1)
         assert (covered >= (step.mask[1] & ~step.revealed[1]).numpy()).all()
-    image = pictures.to_uint8(model.decode(steps[-1].codes).clamp(0, 1))[1]
+    image = to_uint8(model.decode(steps[-1].codes).clamp(0, 1))[1]
     assert np.abs(frames[-1].cells["guess"].astype(int) - image).max() <= 1
     assert np.array_equal(frames[-1].cells["revealed"], frames[-1].cells["guess"])
 
