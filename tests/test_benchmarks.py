@@ -132,3 +132,8 @@ def test_retrieval_writes_tables_json_and_picture(tmp_path):
         recalls.setdefault(row["method"], []).append(row["index_recall_at_10"])
     assert len(recalls) == 3
     assert all(found == sorted(found) for found in recalls.values()), "more effort found less"
+
+
+def test_the_tables_of_results_are_what_the_results_give():
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
