@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Annotated, Union
 
+from ..functional.printing import one_line
+
 COMMANDS = (
     "train-tokenizer", "encode", "train", "export", "extract", "probe", "knn", "sweep", "plot",
     "index", "search", "add", "remove", "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
@@ -29,7 +31,9 @@ def main(args: list[str] | None = None) -> None:
             for name, (settings, _) in commands.items()
         )
         settings = tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Lines("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it lists the libraries that it tries to load
         run = next(run for kind, run in commands.values() if type(settings) is kind)
         run(settings)
@@ -39,7 +43,18 @@ def main(args: list[str] | None = None) -> None:
         if os.environ.get("BIGR_TRACEBACK"):
             raise
         name = next((arg for arg in args if arg in COMMANDS), "")
-        sys.exit(f"bigr {name}: {type(error).__name__}: {error}")
+        text = f"bigr {name}: {type(error).__name__}: {error}"
+        sys.exit(_lines(text) if isinstance(error, RuntimeError | ImportError) else one_line(text))
+
+
+def _lines(text: str) -> str:
+    """A message of one or several lines, without characters that steer a terminal."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _lines(super().format(record))
 
 
 _DESCRIPTION = (

@@ -10,6 +10,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from ..functional.printing import one_line
+
 log = logging.getLogger(__name__)
 
 FORMATS = (".png", ".pdf", ".svg", ".jpg")
@@ -128,7 +130,7 @@ def plot(config: PlotConfig) -> None:
             labels[title],
             styles=styles,
             images=images,
-            item_names=[str(source) for source in store.sources[chosen]],
+            item_names=[one_line(source) for source in store.sources[chosen]],
             title=config.title or f"{store.manifest.get('model')}, {title}",
             caption=f"{len(chosen):,} items, {embeddings[title].describe()}; {scores[title].describe()}.",
         )
@@ -211,6 +213,7 @@ def weights(store) -> str:
 
 def image_loader(store, rows: np.ndarray, source: str | None):
     """A function that loads the image of the i-th drawn item; None for one that cannot be read any more."""
+    from ..data.modes import upright
     from ..data.sources import open_items
 
     source = source or store.manifest["source"]
@@ -224,9 +227,9 @@ def image_loader(store, rows: np.ndarray, source: str | None):
 
     def load(i: int):
         try:
-            return items.load(int(positions[i])).copy()
-        except OSError as error:
-            log.warning("no thumbnail of %s: %s", store.sources[rows[i]], error)
+            return upright(items.load(int(positions[i])))
+        except (OSError, ValueError) as error:
+            log.warning("no thumbnail of %s: %s", one_line(store.sources[rows[i]]), one_line(error))
             return None
 
     return load

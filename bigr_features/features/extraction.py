@@ -6,8 +6,6 @@ same batches. So a run can be killed and continued, or spread over ranks or Ray 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import time
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..functional.inference import autocast, evaluating
+from ..functional.printing import one_line
 from .inputs import image_transform
 from .readout import Readout, check_condition, check_inputs, read_out
 from .store import FeatureStore
@@ -146,7 +145,7 @@ class Extraction:
                 "dtype": settings.dtype,
                 "source": settings.source,
                 "split": settings.split,
-                "listing_sha256": _listing_hash(items),
+                "listing_sha256": items.listing_sha256(),
                 "batch_size": settings.batch_size,
                 "versions": {package: _version(package) for package in VERSIONS},
             },
@@ -195,7 +194,7 @@ class Extraction:
         if self.readout.bits:
             bits = {"bits": (self.model.tokenizer.grid_size**2, self.model.tokenizer.code_dim)}
         for item in parts.skipped:
-            log.warning("skipped %s: %s", item["name"], item["reason"])
+            log.warning("skipped %s: %s", one_line(item["name"]), item["reason"])
         positions = np.array(parts.positions, dtype=np.int64)
         self.writer.write_shard(
             shard,
@@ -222,7 +221,7 @@ class Extraction:
         if condition == "label":
             if self.labels is None:
                 raise ValueError(f"condition='label', but {self.settings.source} has no labels; give a class index, or null.")
-            check_condition(torch.from_numpy(self.labels), self.model)
+            check_condition(torch.from_numpy(self.labels[self.labels >= 0]), self.model)
             log.warning("every image's own label is its condition: such features contain the answer, so do not probe them for labels")
         elif condition.isdecimal():
             check_condition(torch.tensor([int(condition)]), self.model)
@@ -303,15 +302,6 @@ def _name_of(model: nn.Module) -> str:
     cfg = getattr(model, "pretrained_cfg", None) or {}
     parts = [cfg.get("architecture") or type(model).__name__, cfg.get("tag")]
     return ".".join(part for part in parts if part)
-
-
-def _listing_hash(items) -> str:
-    """Digest of names and labels of the items, so that a source that was changed between runs is noticed."""
-    digest = hashlib.sha256()
-    for i in range(len(items)):
-        label = None if items.labels is None else int(items.labels[i])
-        digest.update(json.dumps([items.name(i), label]).encode())
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -22,6 +22,7 @@ from .. import checkpoints
 from ..data import VIEWS, ImageSet, open_images, side_for, views_of
 from ..functional.inference import autocast
 from ..functional.packing import pack_bits, packed_size, unpack_bits
+from ..functional.printing import one_line
 from ..models.autoencoder import BinaryAutoencoder
 from ..storage.atomic import write_atomically
 from ..storage.manifests import MANIFEST, read_manifest
@@ -141,7 +142,7 @@ def encode(config: EncodeConfig) -> CodeCache:
     if images.skipped:
         path = config.out / ("skipped.txt" if process.num_processes == 1 else f"skipped_{process.process_index}.txt")
         before = path.read_text().splitlines() if path.is_file() else []  # of a run that was interrupted
-        lines = dict.fromkeys([*before, *(f"{item.name}\t{item.reason}" for item in images.skipped)])
+        lines = dict.fromkeys([*before, *(f"{one_line(item.name)}\t{item.reason}" for item in images.skipped)])
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     process.wait_for_everyone()
     if process.is_main_process:
