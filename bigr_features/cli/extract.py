@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..features.extraction import ExtractionSettings
+from ..features.settings import ExtractionSettings
 from .models import WeightsOptions, build, device_of
 
 
