@@ -29,7 +29,7 @@ class ExtractConfig(WeightsOptions, ExtractionSettings):
     ray : int
         Number of Ray workers; 0 does without Ray.
     ray_gpus : float
-        GPUs of a Ray worker.
+        GPUs per Ray worker.
     """
 
     model: str

@@ -25,7 +25,7 @@ class WeightsOptions:
     device : str
         auto (an accelerator if there is one) or a torch device such as cpu.
     threads : int
-        CPU threads, 0 for the default.
+        CPU threads; 0 for torch's default.
     """
 
     random: bool = False
@@ -36,7 +36,7 @@ class WeightsOptions:
 
     @property
     def weights(self) -> str:
-        """Which weights these are, in a word."""
+        """ "random", "pretrained", or the file of weights."""
         return "random" if self.random else self.checkpoint or "pretrained"
 
 

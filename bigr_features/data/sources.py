@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .hub import cache_named, hub_tables
 from .pixels import read_pixels
 from .samples import load_sample
 
@@ -135,6 +136,11 @@ def _open_file(path: Path) -> Image.Image:
 
 def _table_items(source: str, split: str) -> Items:
     """A table with a column of images, read by the `datasets` library."""
+    with cache_named(source):
+        return _read_table(source, split)
+
+
+def _read_table(source: str, split: str) -> Items:
     try:
         import datasets
     except ImportError as error:
@@ -149,12 +155,7 @@ def _table_items(source: str, split: str) -> Items:
             raise ValueError(f"{source} is no image data set that can be opened; give a folder, or a .parquet or .arrow file.")
         tables = {split: datasets.load_dataset(kind, data_files=source, split="train")}
     else:
-        try:
-            tables = datasets.load_dataset(source)
-        except datasets.exceptions.DatasetNotFoundError as error:
-            raise FileNotFoundError(
-                f"{source} is neither a local folder nor a data set on the Hub that can be reached ({error})."
-            ) from error
+        tables = hub_tables(source)
     if split not in tables:
         raise ValueError(f"{source} has no split {split!r}; it has {', '.join(tables)}.")
     table = tables[split]

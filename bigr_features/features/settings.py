@@ -20,7 +20,7 @@ class ExtractionSettings:
     layers : tuple of int, optional
         0-based layers, negative from the end; all by default.
     pooling : tuple of str
-        Some of mean, cls, max, concat and quarters (means over the quarters of the token grid).
+        Poolings over the tokens of a layer: some of mean, cls, max, concat and quarters (means over the quarters of the token grid).
     bits : bool
         Store the tokenizer's bits too (BiGR).
     mask_ratio : float
@@ -31,15 +31,15 @@ class ExtractionSettings:
     sample_bits : bool
         Draw Bernoulli bits instead of thresholding at 0.5 (BiGR).
     seed : int
-        Of masks, sampled bits and random weights.
+        Seed of masks, sampled bits and random weights.
     dtype : str
         Precision of the forward pass: fp32 or bf16.
     image_size : int, optional
         Side of the inputs in pixels, for models that take any size.
     batch_size : int
-        Images a forward pass.
+        Images per forward pass.
     shard_size : int
-        Images a shard; an interrupted run loses one shard at most.
+        Images per shard; an interrupted run loses one shard at most.
     num_workers : int
         Processes that read images ahead.
     """

@@ -18,9 +18,9 @@ class RunSettings:
     micro_batches : int
         Parts in which each process runs its share of a batch (gradient accumulation).
     max_grad_norm : float
-        Gradients are clipped to this norm.
+        Norm to which gradients are clipped.
     ema_warmup : bool
-        Average over few steps at first.
+        Average over few steps at first (EMA warm-up).
     validation : int
         Images of the training split held out for validation.
     log_every : int
@@ -38,11 +38,11 @@ class RunSettings:
     device : str
         auto (an accelerator if there is one) or cpu.
     threads : int
-        CPU threads of a process, 0 for the default.
+        CPU threads per process; 0 for torch's default.
     num_workers : int
         Processes that decode images, for sets too large for memory.
     seed : int
-        Of weights, data order and draws.
+        Seed of the first weights, the order of the images and all draws.
     resume : bool
         Continue the run in `out`, if there is one.
     config : Path, optional
@@ -96,41 +96,41 @@ class TrainTokenizerConfig(RunSettings):
     steps : int
         Optimiser steps.
     batch_size : int
-        Images a step, over all processes.
+        Images per optimiser step, over all processes.
     learning_rate : float
-        Of AdamW with betas (0.9, 0.95), after the warm-up.
+        Step size of AdamW (betas 0.9 and 0.95), after the warm-up.
     weight_decay : float
-        Of AdamW; not for one-dimensional parameters and biases.
+        Decay per step of AdamW, over the learning rate; one-dimensional parameters and biases have none.
     warmup_steps : int
         Steps over which the learning rate rises.
     schedule : str
         constant or cosine (down to 0 at the last step), after the warm-up.
     l1_weight : float
-        Of the mean absolute error.
+        Weight of the mean absolute error in the loss.
     l2_weight : float
-        Of the mean squared error.
+        Weight of the mean squared error in the loss.
     usage_weight : float
-        Of 1 minus the entropy of each bit's mean over the batch, which keeps bits in use.
+        Weight of 1 minus the entropy (in bits) of each bit's mean over the batch, which keeps bits in use; 0 for none.
     indecision_weight : float
-        Of p (1 - p), which drives bits away from chance.
+        Weight of p (1 - p), p the probability of a bit, which drives bits away from chance; 0 for none.
     perceptual : str
         off, vgg16 (torchvision's weights where torch.hub keeps them) or the path of those weights.
     perceptual_weight : float
-        Of the perceptual distance.
+        Weight of the perceptual distance in the loss; has no effect without --perceptual.
     adversarial_weight : float
-        Of the hinge PatchGAN term, 0 for none. It is multiplied by the adaptive weight of VQGAN.
+        Weight of the hinge PatchGAN term, which is multiplied by the adaptive weight of VQGAN; 0 for none.
     adversarial_start : int
         First step with that term; the discriminator trains from there too.
     discriminator_width : int
-        Channels of its first layer.
+        Channels of the discriminator's first layer.
     discriminator_depth : int
-        Halvings of its resolution.
+        Halvings of the resolution in the discriminator.
     discriminator_learning_rate : float
-        Of its AdamW.
+        Step size of the discriminator's AdamW.
     flip : bool
         Mirror half of the images.
     ema_decay : float
-        Of the averaged weights, which are what is validated and saved.
+        Decay per step of the averaged weights (EMA), which are validated and saved.
     validate_every : int
         Steps between validations.
     checkpoint_every : int
@@ -189,7 +189,7 @@ class EncodeConfig:
     batch_size : int
         Images encoded at a time.
     shard_size : int
-        Images a shard.
+        Images per shard.
     num_workers : int
         Processes that decode images, for sets too large for memory.
     device : str
@@ -197,9 +197,9 @@ class EncodeConfig:
     precision : str
         fp32 or bf16.
     threads : int
-        CPU threads, 0 for the default.
+        CPU threads; 0 for torch's default.
     seed : int
-        Of sampled bits.
+        Seed of sampled bits.
     config : Path, optional
         Settings to start from: the config.json of an earlier cache.
     """
@@ -257,19 +257,19 @@ class TrainConfig(RunSettings):
     steps : int
         Optimiser steps.
     batch_size : int
-        Images a step, over all processes.
+        Images per optimiser step, over all processes.
     learning_rate : float
-        Of AdamW, after the warm-up.
+        Step size of AdamW, after the warm-up.
     weight_decay : float
-        Of AdamW; not for one-dimensional parameters, biases and the denoiser.
+        Decay per step of AdamW, over the learning rate; one-dimensional parameters, biases and the denoiser have none.
     betas : tuple of two floats
-        Of AdamW.
+        Decay rates of AdamW's two moments, per step.
     warmup_steps : int
         Steps over which the learning rate rises.
     schedule : str
         constant or cosine (down to 0 at the last step), after the warm-up.
     ema_decay : float
-        Of the averaged weights, which are what is validated, sampled from and saved.
+        Decay per step of the averaged weights (EMA), which are validated, sampled from and saved.
     validate_every : int
         Steps between validations.
     checkpoint_every : int
@@ -277,13 +277,13 @@ class TrainConfig(RunSettings):
     sample_every : int
         Steps between pictures of generated images; 0 for none.
     num_samples : int
-        Images in such a picture.
+        Images in such a picture of generated images.
     sample_reveal_steps : int
-        Steps in which their tokens are revealed.
+        Steps in which the tokens of such a picture are revealed.
     sample_denoise_steps : int
-        Denoising steps of each.
+        Denoising steps of the transcoder in each of those reveal steps.
     guidance_scale : float
-        Of those pictures.
+        Guidance scale of those pictures, 1 or more; 1 is no guidance.
     grad_checkpointing : bool
         Compute activations of the trunk again in the backward pass, to save memory.
     fsdp : bool
