@@ -1,6 +1,6 @@
 """Reading and writing weights: our own format, and the official files of BiGR."""
 
-from .files import check_state, fingerprint, read_pickle, read_safetensors
+from .files import check_state, fingerprint, read_checkpoint, read_pickle, read_safetensors, weights_of
 from .native import load_model, save_model
 from .official import (
     is_official_generator,
@@ -11,6 +11,7 @@ from .official import (
     read_official_generator,
     read_official_tokenizer,
 )
+from .timm_models import load_weights
 
 __all__ = [
     "check_state",
@@ -19,11 +20,14 @@ __all__ = [
     "load_model",
     "load_official_generator",
     "load_official_tokenizer",
+    "load_weights",
     "official_generator_state",
     "official_tokenizer_state",
+    "read_checkpoint",
     "read_official_generator",
     "read_official_tokenizer",
     "read_pickle",
     "read_safetensors",
     "save_model",
+    "weights_of",
 ]

@@ -49,7 +49,7 @@ class IndexConfig(ModelOptions):
     shortlist : int
         Images that two_stage ranks by cosine.
     thumbnail_size : int
-        Pixels a side of the pictures kept for result sheets, 0 for none.
+        Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
         Images after which the gallery is written; the same command goes on from there after an interruption.
     """
@@ -86,7 +86,7 @@ class AddConfig(ModelOptions):
     limit : int, optional
         Take the first images of each only.
     thumbnail_size : int
-        Pixels a side of the pictures kept for result sheets, 0 for none.
+        Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
         Images after which the gallery is written.
     """

@@ -12,6 +12,7 @@ from PIL import Image
 from ..functional.checks import some
 from ..functional.printing import one_line
 from .folders import is_left_out
+from .hub import cache_named, hub_tables
 from .items import Items, stamp_of
 from .labels import class_indices
 from .splits import choose_split
@@ -51,6 +52,11 @@ class TableItems(Items):
 
 def table_items(source: str, split: str) -> TableItems:
     """The images of a split of a table; see `images.open_images`."""
+    with cache_named(source):
+        return _read_table(source, split)
+
+
+def _read_table(source: str, split: str) -> TableItems:
     try:
         import datasets
     except ImportError as error:
@@ -65,12 +71,7 @@ def table_items(source: str, split: str) -> TableItems:
             raise ValueError(f"{source} is no image data set that can be opened; give a folder, or a .parquet or .arrow file.")
         tables = {split: datasets.load_dataset(kind, data_files=source, split="train")}
     else:
-        try:
-            tables = datasets.load_dataset(source)
-        except datasets.exceptions.DatasetNotFoundError as error:
-            raise FileNotFoundError(
-                f"{source} is neither a local folder nor a data set on the Hub that can be reached ({error})."
-            ) from error
+        tables = datasets.load_dataset(source) if path.is_dir() else hub_tables(source)
     split = choose_split(split, list(tables), source)
     table = tables[split]
     column = image_column(table, source)

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,65 +26,11 @@ from ..models.autoencoder import BinaryAutoencoder
 from ..storage.atomic import write_atomically
 from ..storage.manifests import MANIFEST, read_manifest
 from .run import to_dict
+from .settings import EncodeConfig
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class EncodeConfig:
-    """Turn a set of images into a cache of codes for `bigr train`. An interrupted run continues where it stopped.
-
-    Parameters
-    ----------
-    tokenizer : Path
-        Folder of the tokenizer: `model` in the run folder of train-tokenizer.
-    source : str
-        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
-    out : Path
-        Folder of the cache.
-    split : str
-        Split of the source.
-    views : str
-        center, flip (image and mirror image) or ten_crop (five crops and their mirror images).
-    sample_bits : bool
-        Draw Bernoulli bits instead of thresholding at 0.5.
-    limit : int, optional
-        Take the first images only.
-    batch_size : int
-        Images encoded at a time.
-    shard_size : int
-        Images a shard.
-    num_workers : int
-        Processes that decode images, for sets too large for memory.
-    device : str
-        auto (an accelerator if there is one) or cpu.
-    precision : str
-        fp32 or bf16.
-    threads : int
-        CPU threads, 0 for the default.
-    seed : int
-        Of sampled bits.
-    config : Path, optional
-        Settings to start from: the config.json of an earlier cache.
-    """
-
-    tokenizer: Path
-    source: str
-    out: Path
-    split: str = "train"
-    views: str = "center"
-    sample_bits: bool = False
-    limit: int | None = None
-    batch_size: int = 256
-    shard_size: int = 8192
-    num_workers: int = 0
-    device: str = "auto"
-    precision: str = "fp32"
-    threads: int = 0
-    seed: int = 0
-    config: Path | None = None
 
 
 def encode(config: EncodeConfig) -> CodeCache:
