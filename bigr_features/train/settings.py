@@ -100,7 +100,7 @@ class TrainTokenizerConfig(RunSettings):
     learning_rate : float
         Step size of AdamW (betas 0.9 and 0.95), after the warm-up.
     weight_decay : float
-        Decay per step of AdamW, over the learning rate; one-dimensional parameters and biases have none.
+        Weight decay of AdamW; one-dimensional parameters and biases have none.
     warmup_steps : int
         Steps over which the learning rate rises.
     schedule : str
@@ -261,7 +261,7 @@ class TrainConfig(RunSettings):
     learning_rate : float
         Step size of AdamW, after the warm-up.
     weight_decay : float
-        Decay per step of AdamW, over the learning rate; one-dimensional parameters, biases and the denoiser have none.
+        Weight decay of AdamW; one-dimensional parameters, biases and the denoiser have none.
     betas : tuple of two floats
         Decay rates of AdamW's two moments, per step.
     warmup_steps : int
