@@ -1,4 +1,4 @@
-"""Promises about what goes wrong around a command: full disks, caches, terminals and names are answered in one line that says what to do."""
+"""Promises about what goes wrong around a command: full disks, caches, terminals and names are answered in one line."""
 
 from __future__ import annotations
 

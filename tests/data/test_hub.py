@@ -37,7 +37,7 @@ def test_what_cannot_be_a_name_on_the_hub_is_no_folder(tmp_path, monkeypatch, na
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC])
 def test_a_cache_that_cannot_be_written_is_named(number):
-    with pytest.raises(OSError, match="d.parquet cannot be read, .*set HF_HOME or HF_DATASETS_CACHE"), hub.cache_named("d.parquet"):
+    with pytest.raises(OSError, match=r"d\.parquet cannot be read, .*set HF_HOME or HF_DATASETS_CACHE"), hub.cache_named("d.parquet"):
         raise OSError(number, "no", "/home/x/huggingface/datasets/a.lock")
 
 
