@@ -240,9 +240,9 @@ class TrainConfig(RunSettings):
     split : str
         Split of the source to train on.
     flip : bool
-        With --source: mirror half of the images. A cache has its views instead.
+        Mirror half of the images of --source; a cache has its views instead.
     sample_bits : bool
-        With --source: draw Bernoulli bits instead of thresholding at 0.5.
+        Draw Bernoulli bits of the images of --source instead of thresholding at 0.5.
     unconditional : bool
         Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
     preset : str
