@@ -12,6 +12,7 @@ from typing import Annotated, Union
 
 from ..functional.printing import one_line
 from .errors import explained
+from .idle import refuse_idle
 
 # name: (module and class of the settings, module and function that takes them); a command imports its own only, and --help no function
 COMMANDS = {
@@ -57,6 +58,7 @@ def main(args: list[str] | None = None) -> None:
         name = args[0] if args and args[0] in COMMANDS else None
         settings = _parsed(name, args)
         name = name or next(name for name in COMMANDS if type(settings) is _named(COMMANDS[name][0]))
+        refuse_idle(name, settings)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Lines("%(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler])

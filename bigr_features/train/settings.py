@@ -100,7 +100,7 @@ class TrainTokenizerConfig(RunSettings):
     learning_rate : float
         Step size of AdamW (betas 0.9 and 0.95), after the warm-up.
     weight_decay : float
-        Decay per step of AdamW, over the learning rate; one-dimensional parameters and biases have none.
+        Weight decay of AdamW; one-dimensional parameters and biases have none.
     warmup_steps : int
         Steps over which the learning rate rises.
     schedule : str
@@ -240,9 +240,9 @@ class TrainConfig(RunSettings):
     split : str
         Split of the source to train on.
     flip : bool
-        With --source: mirror half of the images. A cache has its views instead.
+        Mirror half of the images of --source; a cache has its views instead.
     sample_bits : bool
-        With --source: draw Bernoulli bits instead of thresholding at 0.5.
+        Draw Bernoulli bits of the images of --source instead of thresholding at 0.5.
     unconditional : bool
         Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
     preset : str
@@ -261,7 +261,7 @@ class TrainConfig(RunSettings):
     learning_rate : float
         Step size of AdamW, after the warm-up.
     weight_decay : float
-        Decay per step of AdamW, over the learning rate; one-dimensional parameters, biases and the denoiser have none.
+        Weight decay of AdamW; one-dimensional parameters, biases and the denoiser have none.
     betas : tuple of two floats
         Decay rates of AdamW's two moments, per step.
     warmup_steps : int

@@ -18,6 +18,8 @@ TINY = shlex.split("--batch-size 8 --steps 2 --validation 10 --validate-every 2 
 TINY_MODEL = shlex.split("--model.depth 1 --model.width 32 --model.num-heads 2 --model.denoiser-depth 1 --model.denoiser-width 32")
 PICTURES = shlex.split("--num-samples 10 --sample-every 2 --sample-reveal-steps 2 --sample-denoise-steps 2")
 
+pytestmark = pytest.mark.slow  # whole trainings in processes of their own
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
