@@ -7,8 +7,9 @@ from importlib import import_module
 
 from .backbones import bigr as _timm_entries  # noqa: F401  (registers the models)
 from .models.autoencoder import BinaryAutoencoder
-from .models.config import GeneratorConfig, TokenizerConfig
+from .models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 from .models.generator import BiGR
+from .models.vq_autoencoder import VQAutoencoder
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,8 @@ __all__ = [
     "KNNClassifier",
     "LinearProbe",
     "TokenizerConfig",
+    "VQAutoencoder",
+    "VQTokenizerConfig",
     "__version__",
     "extract_features",
 ]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..functional.checks import some
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
+WEIGHTS_ENTRIES = ("ema", "model", "module", "state_dict")  # in the order in which they are looked for
 
 
 def read_pickle(path: str | Path) -> dict:
@@ -108,3 +109,29 @@ def filled(model: ModelT, state: dict[str, Tensor], source: str) -> ModelT:
     model.to_empty(device="cpu")
     model.load_state_dict(state)
     return model
+
+
+def weights_entry(content: dict, known: str, path: str | Path, weights: str | None = None) -> dict[str, Tensor]:
+    """State dict of a file that may hold several, or is one itself; prefixes of wrappers are taken off its names.
+
+    Parameters
+    ----------
+    content : dict
+        As `read_pickle` gives it.
+    known : str
+        A name that the state dict must have.
+    path : str or Path
+        Named in errors.
+    weights : str, optional
+        The entry to take; by default the first there is of ema, model, module, state_dict, or else the whole file.
+    """
+    if weights is not None and weights not in content:
+        raise ValueError(f"{path} has no entry {weights!r}; it holds {some(content)}.")
+    named = [name for name in WEIGHTS_ENTRIES if isinstance(content.get(name), dict)] if weights is None else [weights]
+    state = content[named[0]] if named else content
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: entry {weights!r} is a {type(state).__name__}, but a dictionary of weights is expected.")
+    state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
+    if known not in state:
+        raise ValueError(f"{path} has no {known!r} among its weights; it holds {some(state)}.")
+    return tensors(state, path)
