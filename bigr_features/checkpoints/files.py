@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..functional.checks import some
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
+VQ_CODEBOOK = "quantize.embedding.weight"  # the entry by which official VQ tokenizers are known
 WEIGHTS_ENTRIES = ("ema", "model", "module", "state_dict")  # in the order in which they are looked for
 
 

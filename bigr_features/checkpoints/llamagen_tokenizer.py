@@ -12,10 +12,9 @@ from torch import Tensor
 
 from ..models.config import VQTokenizerConfig
 from ..models.vq_autoencoder import VQAutoencoder
-from .files import filled, read_pickle, weights_entry
+from .files import VQ_CODEBOOK, filled, read_pickle, weights_entry
 
 _PARTS = {"shortcut": "nin_shortcut", "proj": "proj_out"}  # within a block, where ours and theirs differ
-_CODEBOOK = "quantize.embedding.weight"
 _RECENT = "quantize.codebook_used"  # ring of the last indices that training saw
 _RECENT_SIZE = 65536  # whatever the size of the codebook
 
@@ -50,7 +49,7 @@ def read_llamagen_tokenizer(path: str | Path, model: VQAutoencoder, *, weights: 
         raise ValueError(
             f"{path} holds a binary tokenizer, not a VQ tokenizer; read it with load_official_tokenizer and a TokenizerConfig."
         )
-    state = weights_entry(content, _CODEBOOK, path, weights)
+    state = weights_entry(content, VQ_CODEBOOK, path, weights)
     ours = {official: name for name, official in official_names(model).items()}
     return {ours.get(name, name): value for name, value in state.items() if name != _RECENT}
 
@@ -59,12 +58,12 @@ def llamagen_tokenizer_state(model: VQAutoencoder) -> dict[str, Tensor]:
     """The model's weights under official names, as entry "model" of an official file holds them; the ring of indices starts with zeros."""
     names = official_names(model)
     state = {names[name]: value for name, value in model.state_dict().items()}
-    return {**state, _RECENT: torch.zeros(_RECENT_SIZE, device=state[_CODEBOOK].device)}
+    return {**state, _RECENT: torch.zeros(_RECENT_SIZE, device=state[VQ_CODEBOOK].device)}
 
 
 def official_names(model: VQAutoencoder) -> dict[str, str]:
     """Official name of each entry of the model's state dict. Our blocks are numbered through, official ones by level."""
-    modules = {"to_latent": "quant_conv", "from_latent": "post_quant_conv", "quantizer.embedding": _CODEBOOK}
+    modules = {"to_latent": "quant_conv", "from_latent": "post_quant_conv", "quantizer.embedding": VQ_CODEBOOK}
     for side, blocks in (("encoder", _encoder_blocks(model.config)), ("decoder", _decoder_blocks(model.config))):
         modules |= {f"{side}.blocks.{number}": f"{side}.{block}" for number, block in enumerate(blocks)}
     names = {}

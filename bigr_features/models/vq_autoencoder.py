@@ -226,7 +226,7 @@ class VQAutoencoder(ImageTokenizer):
             For another dtype or shape, or an index that no code has.
         """
         check_indices(indices, self.grid_size * self.grid_size, self.codebook_size)
-        return self.decode_latents(self.quantizer.embed(indices))
+        return self.decode_latents(self.quantizer.embed(indices.long()))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Images (B, C, H, W) of codes (B, N, D), as `quantize` and `quantizer.embed` give them."""
