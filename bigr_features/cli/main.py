@@ -25,7 +25,11 @@ def main(args: list[str] | None = None) -> None:
         commands = _commands()
         defaults = _starting_point(commands, args)
         choices = tuple(
-            Annotated[settings, tyro.conf.subcommand(name, prefix_name=False, **({"default": defaults[name]} if name in defaults else {}))]
+            Annotated[
+                settings,
+                tyro.conf.AvoidSubcommands,  # of several kinds of model, the one that the preset or --config names
+                tyro.conf.subcommand(name, prefix_name=False, **({"default": defaults[name]} if name in defaults else {})),
+            ]
             for name, (settings, _) in commands.items()
         )
         settings = tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007

@@ -1,4 +1,4 @@
-"""Train a tokenizer: images to bits and back.   B images, C channels, N tokens, K bits"""
+"""Train a tokenizer: images to codes and back.   B images, C channels, H x W pixels"""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..data import ImageSet, open_images
 from ..evaluate import reconstruction as metrics
-from ..functional import bernoulli
 from ..functional.inference import autocast
-from ..models.autoencoder import BinaryAutoencoder, straight_through
-from ..models.config import TokenizerConfig
+from ..models.config import TokenizerConfig, VQTokenizerConfig
+from ..models.image_tokenizer import ImageTokenizer
 from ..models.presets import TOKENIZERS
 from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
 from .batches import Wanted, image_batches, plan
 from .ema import EMA
-from .losses import PerceptualLoss, indecision_loss, reconstruction_loss, usage_loss
+from .losses import PerceptualLoss, reconstruction_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
 from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import RunSettings
+from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainTokenizerConfig(RunSettings):
-    """Train a tokenizer (binary autoencoder) on images.
+    """Train a tokenizer (binary or VQ autoencoder) on images.
 
     Besides these it has the settings of `RunSettings`.
 
@@ -51,9 +51,10 @@ class TrainTokenizerConfig(RunSettings):
     limit : int, optional
         Take the first images only.
     preset : str
-        Size to start from: the tokenizer of bigr_nano, bigr_l, ... --model.* changes single numbers.
-    model : TokenizerConfig
-        Shape of the tokenizer.
+        Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
+        --model.* changes single numbers.
+    model : TokenizerConfig or VQTokenizerConfig
+        Shape of the tokenizer; it says which kind it is.
     steps : int
         Optimiser steps.
     batch_size : int
@@ -67,13 +68,20 @@ class TrainTokenizerConfig(RunSettings):
     schedule : str
         constant or cosine (down to 0 at the last step), after the warm-up.
     l1_weight : float
-        Of the mean absolute error.
+        Weight of the mean absolute error of pixels in [0, 1].
     l2_weight : float
-        Of the mean squared error.
+        Weight of the mean squared error of pixels in [0, 1]. LlamaGen's tokenizer was trained with l1_weight 0 and l2_weight 4, which is 1
+        for its pixels in [-1, 1].
     usage_weight : float
-        Of 1 minus the entropy of each bit's mean over the batch, which keeps bits in use.
+        Binary tokenizer: weight of 1 minus the entropy of each bit's mean over the batch, which keeps bits in use.
     indecision_weight : float
-        Of p (1 - p), which drives bits away from chance.
+        Binary tokenizer: weight of p (1 - p), which drives bits away from chance.
+    codebook_weight : float
+        VQ tokenizer: weight of the distance that pulls codes towards latents. Those of commitment and entropy belong to the model.
+    dead_after : int
+        VQ tokenizer: a code that so many batches did not choose is dead. The log says how many are used, and warns of dead ones.
+    reseed_dead_codes : bool
+        VQ tokenizer: every `dead_after` steps, move dead codes onto latents of the batch.
     perceptual : str
         off, vgg16 (torchvision's weights where torch.hub keeps them) or the path of those weights.
     perceptual_weight : float
@@ -103,7 +111,7 @@ class TrainTokenizerConfig(RunSettings):
     split: str = "train"
     limit: int | None = None
     preset: str = "bigr_nano"
-    model: TokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
+    model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
     steps: int = 10_000
     batch_size: int = 128
     learning_rate: float = 1e-3
@@ -114,6 +122,9 @@ class TrainTokenizerConfig(RunSettings):
     l2_weight: float = 2.0
     usage_weight: float = 0.0
     indecision_weight: float = 0.0
+    codebook_weight: float = 1.0
+    dead_after: int = 100
+    reseed_dead_codes: bool = False
     perceptual: str = "off"
     perceptual_weight: float = 1.0
     adversarial_weight: float = 0.0
@@ -133,21 +144,16 @@ FREE = (*settings.FREE, "source", "out", "preset")
 class Autoencode(nn.Module):
     """One forward pass of the training: a module of its own, because that is what data-parallel wrappers wrap."""
 
-    def __init__(self, model: BinaryAutoencoder, precision: str = "fp32"):
+    def __init__(self, model: ImageTokenizer, precision: str = "fp32"):
         super().__init__()
         self.model = model
         self.precision = precision
 
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction (B, C, H, W), bit probabilities and bits, each (B, N, K); drawn bits in train mode, thresholded ones otherwise."""
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple:
+        """Reconstruction (B, C, H, W) of images, pixels in [0, 1] both; after it what the `autoencode` of this kind of codes tells."""
         with autocast(images.device, self.precision):
-            probabilities = self.model.bit_probabilities(images)
-            if self.training:
-                bits = bernoulli.draw(probabilities.detach(), generator)
-            else:
-                bits = (probabilities > 0.5).to(probabilities.dtype)
-            reconstruction = self.model.decode(straight_through(bits, probabilities))
-        return reconstruction.float(), probabilities, bits
+            reconstruction, *codes = CODES[self.model.tokens].autoencode(self.model, self.model.normalize(images), self.training, generator)
+        return self.model.denormalize(reconstruction.float()), *codes
 
 
 def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None = None) -> Path:
@@ -171,7 +177,8 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     run.write_skipped(images.skipped)
 
     checkpoint.seed(config.seed)
-    model = BinaryAutoencoder(config.model).to(device, memory_format=torch.channels_last)
+    model = build_tokenizer(config.model).to(device, memory_format=torch.channels_last)
+    codes = CODES[model.tokens](model, config, accelerator)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay)
     module = Autoencode(model, config.precision)
     if config.compile:
@@ -191,6 +198,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
         if adversary is not None:
             adversary.load_state_dict(run.state["adversary"])
+        codes.load_state_dict(run.state.get("codes", {}))
         run.state, last_good = None, first
         log.info("continuing after step %d", first)
     accelerator.init_trackers("tensorboard")
@@ -210,12 +218,13 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         for last, piece in distributed.parts(len(batch), config.micro_batches):
             part = batch[piece]
             with nullcontext() if last else accelerator.no_sync(module):
-                reconstruction, probabilities, _ = module(part, generator)
-                terms = loss_terms(part, reconstruction, probabilities, config, perceptual)
+                reconstruction, *told = module(part, generator)
+                terms = loss_terms(part, reconstruction, codes.terms(*told), config, perceptual)
                 if fooling:
                     terms |= adversary.fool(reconstruction, terms["loss"], model.decoder.blocks[-1].weight, generator)
                     terms["loss"] = terms["loss"] + terms["adversarial_weight"] * terms["adversarial"]
                 accelerator.backward(terms["loss"] / config.micro_batches)
+            codes.count(step, *told)
             if fooling:
                 terms["discriminator"] = adversary.backward(part, reconstruction.detach(), generator, config.micro_batches)
             for name, value in terms.items():
@@ -226,14 +235,15 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         if fooling:
             adversary.step()
         ema.update(step)
+        codes.after_step(step, part, optimizer, ema, generator)
         monitor.add(step, totals, norm)
 
         if step % config.log_every == 0 or step == config.steps:
-            values = monitor.report(run, step, optimizer, config.batch_size, last_good)
+            values = monitor.report(run, step, optimizer, config.batch_size, last_good, codes.report(step))
             progress.set_postfix(loss=f"{values['loss']:.4f}")
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
-                values, picture = validate(module.eval(), images, held_out, config.batch_size, device)
+                values, picture = validate(module.eval(), codes.measure(), images, held_out, config.batch_size, device)
             run.log(accelerator, step, "validation", values)
             run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
@@ -241,7 +251,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
                 best = {"step": step, "psnr": values["psnr"]}
         if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
             monitor.check(last_good)
-            more = {"adversary": adversary.state_dict()} if adversary is not None else {}
+            more = {"codes": codes.state_dict()} | ({"adversary": adversary.state_dict()} if adversary is not None else {})
             state.save(run, step, best, model, optimizer, ema, generator, accelerator, more)
             last_good = step
     result = run.path / "model"
@@ -255,41 +265,35 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
 
 
 def loss_terms(
-    images: Tensor, reconstruction: Tensor, probabilities: Tensor, config: TrainTokenizerConfig, perceptual: nn.Module | None
+    images: Tensor,
+    reconstruction: Tensor,
+    of_codes: dict[str, tuple[float, Tensor]],
+    config: TrainTokenizerConfig,
+    perceptual: nn.Module | None,
 ) -> dict[str, Tensor]:
-    """The loss and, after it, its unweighted terms."""
+    """The loss and, after it, its terms; those `of_codes` come with their weights, and all are logged without."""
     loss = reconstruction_loss(images, reconstruction, config.l1_weight, config.l2_weight)
     terms = {"reconstruction": loss}
-    for name, weight, term in (
-        ("perceptual", config.perceptual_weight if perceptual is not None else 0.0, lambda: perceptual(images, reconstruction)),
-        ("usage", config.usage_weight, lambda: usage_loss(probabilities)),
-        ("indecision", config.indecision_weight, lambda: indecision_loss(probabilities)),
-    ):
-        if weight:
-            terms[name] = term()
-            loss = loss + weight * terms[name]
+    if perceptual is not None and config.perceptual_weight:
+        of_codes = {"perceptual": (config.perceptual_weight, perceptual(images, reconstruction)), **of_codes}
+    for name, (weight, term) in of_codes.items():
+        terms[name] = term
+        loss = loss + weight * term
     return {"loss": loss, **terms}
 
 
 @torch.no_grad()
-def validate(module: nn.Module, images: ImageSet, items: np.ndarray, batch_size: int, device) -> tuple[dict[str, float], Tensor]:
-    """PSNR, SSIM, bit usage and entropy over held-out images with thresholded bits; and 16 originals above their reconstructions."""
-    psnr, ssim, usage, certainty, picture = [], [], 0.0, 0.0, None
+def validate(
+    module: nn.Module, measure: BitMeasure | IndexMeasure, images: ImageSet, items: np.ndarray, batch_size: int, device
+) -> tuple[dict[str, float], Tensor]:
+    """PSNR, SSIM and the use of codes over held-out images; and 16 originals above their reconstructions."""
+    psnr, ssim, picture = [], [], None
     wanted = [Wanted(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
     for batch, _ in image_batches(images, wanted, device):
-        reconstruction, probabilities, bits = module(batch)
+        reconstruction, *told = module(batch)
         psnr.append(metrics.psnr(batch, reconstruction))
         ssim.append(metrics.ssim(batch, reconstruction))
-        usage = usage + metrics.bit_usage(bits) * len(batch)
-        certainty = certainty + metrics.binary_entropy(probabilities).mean() * len(batch)
+        measure.add(*told)
         if picture is None:
             picture = torch.cat([batch[:16], reconstruction[:16]])
-    usage = usage / len(items)
-    return {
-        "psnr": torch.cat(psnr).mean().item(),
-        "ssim": torch.cat(ssim).mean().item(),
-        "bit_usage_min": usage.min().item(),
-        "bit_usage_max": usage.max().item(),
-        "bit_entropy": metrics.binary_entropy(usage).mean().item(),
-        "bit_uncertainty": (certainty / len(items)).item(),
-    }, picture
+    return {"psnr": torch.cat(psnr).mean().item(), "ssim": torch.cat(ssim).mean().item(), **measure.result()}, picture
