@@ -83,7 +83,10 @@ def check_codes(codes: Tensor, num_tokens: int, code_dim: int) -> None:
             f"load the model with code_dim={codes.shape[2]}, or encode with its own tokenizer."
         )
     if codes.dim() != 3 or codes.shape[1:] != (num_tokens, code_dim) or codes.shape[0] == 0:
-        raise ValueError(f"codes have shape {tuple(codes.shape)}; expected (batch, {num_tokens}, {code_dim}) with a batch of 1 or more.")
+        hint = " Indices (B, N) belong to a VQ tokenizer." if codes.dim() == 2 and codes.shape[1] == num_tokens else ""
+        raise ValueError(
+            f"codes have shape {tuple(codes.shape)}; expected (batch, {num_tokens}, {code_dim}) with a batch of 1 or more.{hint}"
+        )
 
 
 def check_indices(indices: Tensor, num_tokens: int, codebook_size: int) -> None:

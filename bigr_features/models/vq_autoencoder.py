@@ -183,9 +183,16 @@ class VQAutoencoder(ImageTokenizer):
         """Leave what encoding needs."""
         self.from_latent = self.decoder = None
 
+    def _checked(self, images: Tensor) -> Tensor:
+        if not images.is_floating_point():
+            raise TypeError(
+                f"images have dtype {images.dtype}; expected floats in [-1, 1]. Divide uint8 pixels by 255, then normalize() them."
+            )
+        return check_image_batch(images, self.in_chans, self.image_size, self.image_size)
+
     def latents(self, images: Tensor) -> Tensor:
         """What the codebook is asked about, (B, N, D), of images (B, C, H, W) in [-1, 1]. Looks at no pixel value."""
-        images = check_image_batch(images, self.in_chans, self.image_size, self.image_size)
+        images = self._checked(images)
         return self.to_latent(self.encoder(images)).flatten(2).transpose(1, 2)
 
     def quantize(self, images: Tensor) -> Quantized:
@@ -213,8 +220,7 @@ class VQAutoencoder(ImageTokenizer):
         TypeError, ValueError
             For a dtype or shape that does not fit, pixels outside [-1, 1], or NaN.
         """
-        check_image_batch(images, self.in_chans, self.image_size, self.image_size)
-        check_pixels(images, self.pixel_range)
+        check_pixels(self._checked(images), self.pixel_range)
         return self.look_up(images)
 
     def decode(self, indices: Tensor) -> Tensor:

@@ -87,6 +87,11 @@ def test_pixels_that_may_lie_in_zero_to_one_are_said_where_minus_one_to_one_is_t
         checks.check_pixels(torch.linspace(0, 0.5, 24).view(2, 3, 2, 2), (-1.0, 1.0))
 
 
+def test_indices_are_no_bits():
+    with pytest.raises(ValueError, match=r"codes have shape \(2, 9\).*Indices \(B, N\) belong to a VQ tokenizer"):
+        checks.check_codes(torch.zeros(2, 9, dtype=torch.int64), 9, 5)
+
+
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 300))
 def test_indices_that_name_a_code_pass(batch, tokens, size):
     checks.check_indices(torch.full((batch, tokens), size - 1), tokens, size)

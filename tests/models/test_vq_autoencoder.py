@@ -269,7 +269,7 @@ def test_without_its_decoder_the_tokenizer_still_encodes():
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), TypeError, "dtype torch.uint8"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), TypeError, r"dtype torch.uint8; expected floats in \[-1, 1\]"),
         (torch.zeros(0, 3, 16, 16), ValueError, "the batch of images is empty"),
         (torch.zeros(2, 1, 16, 16), ValueError, "images have 1 channels; the model expects 3"),
         (torch.zeros(2, 3, 16, 18), ValueError, "images are 16 x 18; the model expects 16 x 16"),
