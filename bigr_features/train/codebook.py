@@ -29,8 +29,6 @@ class CodebookWatch:
     """
 
     def __init__(self, model, config, accelerator):
-        if config.dead_after < 1:
-            raise ValueError(f"dead_after={config.dead_after}; expected 1 batch or more.")
         self.model, self.config, self.accelerator = model, config, accelerator
         size = config.model.codebook_size
         self.last_used = torch.zeros(size, dtype=torch.int64, device=accelerator.device)  # step, 0 for never
@@ -58,10 +56,11 @@ class CodebookWatch:
         dead = 1 - used if step >= self.config.dead_after and tokens >= TOKENS_PER_CODE * len(self.counts) else 0.0
         if dead > WARN_ABOVE and not self.warned:
             size = len(self.counts)
+            remedy = "Raise --model.entropy-weight, or give a smaller --model.codebook-size"
+            remedy += "." if self.config.reseed_dead_codes else ", or set --reseed-dead-codes."
             log.warning(
-                "step %d: %s of %s codes (%.0f%%) are dead, the last %d batches (%s tokens) did not choose them. "
-                "Set --reseed-dead-codes, raise --model.entropy-weight, or give a smaller --model.codebook-size.",
-                step, f"{round(dead * size):,}", f"{size:,}", 100 * dead, self.config.dead_after, f"{tokens:,}",
+                "step %d: %s of %s codes (%.0f%%) are dead, the last %d batches (%s tokens) did not choose them. %s",
+                step, f"{round(dead * size):,}", f"{size:,}", 100 * dead, self.config.dead_after, f"{tokens:,}", remedy,
             )  # fmt: skip
         self.warned = dead > WARN_ABOVE
         return {"codebook_usage": used, "perplexity": perplexity}

@@ -49,7 +49,7 @@ def from_dict(cls, values: dict):
 
     def convert(hint, value):
         kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
-        if kinds:  # of several, the one that has all these names
+        if kinds and isinstance(value, dict):  # of several, the one that has all these names
             return from_dict(next((kind for kind in kinds if set(value) <= set(typing.get_type_hints(kind))), kinds[0]), value)
         if isinstance(value, list):
             return tuple(value)

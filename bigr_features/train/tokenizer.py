@@ -29,7 +29,7 @@ from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import RunSettings
-from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer
+from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +167,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     """
     from tqdm import tqdm
 
+    check_settings(config)
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
     with accelerator.main_process_first():

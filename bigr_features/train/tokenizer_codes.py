@@ -26,16 +26,15 @@ class BitCodes:
     model : BinaryAutoencoder
     config : TrainTokenizerConfig
     accelerator : accelerate.Accelerator
-
-    Raises
-    ------
-    ValueError
-        For a setting that belongs to a codebook.
     """
 
     def __init__(self, model: BinaryAutoencoder, config, accelerator):
-        _refuse(config, ("reseed_dead_codes",), "bits have no codebook; train a VQ tokenizer (--preset llamagen_nano), or leave it out")
         self.config = config
+
+    @staticmethod
+    def check(config) -> None:
+        """Raise ValueError for a setting that belongs to a codebook."""
+        _refuse(config, ("reseed_dead_codes",), "bits have no codebook; train a VQ tokenizer (--preset llamagen_nano), or leave it out")
 
     @staticmethod
     def autoencode(
@@ -101,9 +100,15 @@ class IndexCodes:
     """Codes of a codebook, whose use is watched. Parameters as of `BitCodes`."""
 
     def __init__(self, model: VQAutoencoder, config, accelerator):
-        _refuse(config, ("usage_weight", "indecision_weight"), "it is about bits; for a codebook there is --model.entropy-weight")
         self.config = config
         self.codebook = CodebookWatch(model, config, accelerator)
+
+    @staticmethod
+    def check(config) -> None:
+        """Raise ValueError for a setting that belongs to bits, or is out of range."""
+        _refuse(config, ("usage_weight", "indecision_weight"), "it is about bits; for a codebook there is --model.entropy-weight")
+        if config.dead_after < 1:
+            raise ValueError(f"dead_after={config.dead_after}; expected 1 batch or more.")
 
     @staticmethod
     def autoencode(model: VQAutoencoder, images: Tensor, training: bool, generator: torch.Generator | None) -> tuple[Tensor, Quantized]:
@@ -156,6 +161,11 @@ class IndexMeasure:
 
 CODES = {"bits": BitCodes, "index": IndexCodes}
 MODELS: dict[type, type[ImageTokenizer]] = {TokenizerConfig: BinaryAutoencoder, VQTokenizerConfig: VQAutoencoder}
+
+
+def check_settings(config) -> None:
+    """Raise ValueError for settings of a training that are about the other kind of codes."""
+    CODES[MODELS[type(config.model)].tokens].check(config)
 
 
 def build_tokenizer(config: TokenizerConfig | VQTokenizerConfig) -> ImageTokenizer:

@@ -165,8 +165,10 @@ def test_dead_codes_move_onto_latents_and_nothing_else_does(dead):
     ],
 )
 def test_settings_of_the_other_kind_are_refused(tokenizer_config, kind, changes, message):
+    config = tokenizer_config(model=kind, **changes)
     with pytest.raises(ValueError, match=message):
-        train_tokenizer(tokenizer_config(model=kind, **changes))
+        train_tokenizer(config)
+    assert not config.out.exists()
 
 
 @pytest.mark.parametrize("kind", [TOKENIZER, VQ_TOKENIZER])
