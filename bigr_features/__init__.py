@@ -3,25 +3,26 @@
 Importing this package registers its models with timm: `timm.create_model("bigr_l")`.
 """
 
+import sys
 from importlib import import_module
-
-from .backbones import bigr as _timm_entries  # noqa: F401  (registers the models)
-from .models.autoencoder import BinaryAutoencoder
-from .models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
-from .models.generator import BiGR
-from .models.vq_autoencoder import VQAutoencoder
+from pathlib import Path
 
 __version__ = "0.1.0"
 
 # imported when first asked for, so that `import bigr_features` costs little more than `import timm`
-_LAZY = {
-    "extract_features": ".features.extract",
+_HOMES = {
+    "BiGR": ".models.generator",
+    "BinaryAutoencoder": ".models.autoencoder",
     "FeatureStore": ".features.store",
     "Gallery": ".gallery",
+    "GeneratorConfig": ".models.config",
     "KNNClassifier": ".evaluate.knn",
     "LinearProbe": ".evaluate.linear_probe",
+    "TokenizerConfig": ".models.config",
+    "VQAutoencoder": ".models.vq_autoencoder",
+    "VQTokenizerConfig": ".models.config",
+    "extract_features": ".features.extract",
 }
-
 __all__ = [
     "BiGR",
     "BinaryAutoencoder",
@@ -39,6 +40,17 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name], __name__), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _only_help_is_asked() -> bool:
+    """Whether this process is `bigr ... --help`, which prints and ends, and need not wait for torch and timm."""
+    program = Path(sys.argv[0]).name.partition(".")[0] if sys.argv and sys.argv[0] else ""
+    is_command = program in ("bigr", "bigr-script") or (program == "-m" and "bigr_features.cli" in sys.orig_argv)
+    return is_command and (len(sys.argv) == 1 or not {"-h", "--help"}.isdisjoint(sys.argv))
+
+
+if not _only_help_is_asked():
+    import_module(".backbones.bigr", __name__)  # registers the models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,8 @@ from ..models.presets import PRESETS, is_preset_field, preset_configs
 from .backbone import LEARNED_POSITIONS, BiGRBackbone, drop_generative_entries, resample_positions
 
 __all__ = list(PRESETS)
+
+log = logging.getLogger(__name__)
 
 OFFICIAL_HUB_ID = "haoosz/BiGR"
 # generator file on the Hub: the tokenizer file it was trained with
@@ -124,8 +127,12 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
             _check_same_function(parts.trained_as, generator)
             if parts.trained_as.unconditional:
                 generator = replace(generator, class_dropout=1.0)
-        # timm reads one file a model; two parts go in through its filter, in place of a source it would read itself
-        kwargs["pretrained_cfg_overlay"] = dict(kwargs.get("pretrained_cfg_overlay") or {}, state_dict={"parts": torch.empty(0)})
+        # what was read here goes in through timm's filter, in place of a source that timm would read itself
+        overlay = dict(kwargs.get("pretrained_cfg_overlay") or {}, state_dict={"parts": torch.empty(0)})
+        classifier = parts.state.get("head.weight")
+        if classifier is not None and len(classifier) == kwargs.get("num_classes", 0):
+            overlay["num_classes"] = len(classifier)  # otherwise timm would leave it out
+        kwargs["pretrained_cfg_overlay"] = overlay
 
         def filter_fn(_, model):
             return checkpoint_filter_fn(parts.state, model)
@@ -147,6 +154,11 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: BiGRBackbone) -> dict[str, Tensor]:
     """A whole model's weights, fitted to this model's parts, channels and grid; what then still differs is an error that names it."""
     state = drop_generative_entries(dict(state_dict), model)
+    if "head.weight" in state and len(state["head.weight"]) != model.num_classes:
+        log.warning(
+            "left out the classifier of the checkpoint, %d classes; this model has %d", len(state["head.weight"]), model.num_classes
+        )
+        state = {key: value for key, value in state.items() if not key.startswith("head.")}
     config = model.tokenizer.config
     last = max((int(key.split(".")[3]) for key in state if key.startswith("tokenizer.decoder.blocks.")), default=None)
     if last is not None:
@@ -192,7 +204,7 @@ def _check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> No
 
 
 def _read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> _Parts | None:
-    """The whole model's weights, if a pretrained configuration names its two parts and not one file; else None.
+    """The whole model's weights, if a pretrained configuration names a local file or its two parts; None for what timm reads itself.
 
     The parts are two official files, or the folders `model` (or another name) and `tokenizer` that `bigr train` writes side by side.
     """
@@ -205,8 +217,9 @@ def _read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str 
         trained_as = models[0].config if isinstance(models[0].config, GeneratorConfig) else None
         parts = [model.state_dict() for model in models]
     elif path is not None:
-        if path.suffix not in (".pt", ".pth") or not checkpoints.is_official_generator(checkpoints.read_pickle(path)):
-            return None
+        content = checkpoints.read_checkpoint(path)
+        if not checkpoints.is_official_generator(content):
+            return _Parts(checkpoints.weights_of(content, path), None)
         parts = _official_parts(path, _tokenizer_beside(path, cfg), generator)
     elif cfg.get("hf_hub_filename") in OFFICIAL_TOKENIZERS:
         from huggingface_hub import hf_hub_download

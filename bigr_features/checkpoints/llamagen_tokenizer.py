@@ -1,6 +1,6 @@
 """The tokenizer files of LlamaGen (`vq_ds16_c2i.pt`, `vq_ds8_c2i.pt`), read into our model and written from it.
 
-They are pickles, read with `weights_only=True`.
+They are pickles, read with `weights_only=True`; safetensors with the same names are read too.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..functional.checks import some
 from ..models.config import VQTokenizerConfig
 from ..models.vq_autoencoder import VQAutoencoder
-from .files import VQ_CODEBOOK, filled, read_pickle, weights_entry
+from .files import VQ_CODEBOOK, filled, read_checkpoint, weights_of
 
 _PARTS = {"shortcut": "nin_shortcut", "proj": "proj_out"}  # within a block, where ours and theirs differ
 _RECENT = "quantize.codebook_used"  # ring of the last indices that training saw
@@ -28,8 +29,8 @@ def load_llamagen_tokenizer(path: str | Path, config: VQTokenizerConfig, *, weig
     config : VQTokenizerConfig
         Shape of the model in the file; the default is that of `vq_ds16_c2i.pt`.
     weights : str, optional
-        Entry of the file to take, such as "model" for the raw weights of a training file. By default the averaged ones ("ema") if there
-        are any, or else "model", "module", "state_dict", or the file as a whole.
+        Entry of the file to take, such as "model" for the raw weights of a training file. By default what `weights_of` finds, the averaged
+        ones ("ema") first.
 
     Raises
     ------
@@ -44,12 +45,19 @@ def load_llamagen_tokenizer(path: str | Path, config: VQTokenizerConfig, *, weig
 
 def read_llamagen_tokenizer(path: str | Path, model: VQAutoencoder, *, weights: str | None = None) -> dict[str, Tensor]:
     """State dict for `model`, in our names, of an official file; names that it does not know stay as they are, to be refused."""
-    content = read_pickle(path)
+    content = read_checkpoint(path)
     if any(key.startswith("ae.") for key in content):
         raise ValueError(
             f"{path} holds a binary tokenizer, not a VQ tokenizer; read it with load_official_tokenizer and a TokenizerConfig."
         )
-    state = weights_entry(content, VQ_CODEBOOK, path, weights)
+    if weights is not None:
+        if not isinstance(content.get(weights), dict):
+            entries = [key for key, value in content.items() if isinstance(value, dict)]
+            raise ValueError(f"{path} has no weights {weights!r}; it holds {some(entries or content)}.")
+        content = content[weights]
+    state = weights_of(content, path)
+    if VQ_CODEBOOK not in state:
+        raise ValueError(f"{path} has no {VQ_CODEBOOK!r} among its weights, so it is no VQ tokenizer; it holds {some(state)}.")
     ours = {official: name for name, official in official_names(model).items()}
     return {ours.get(name, name): value for name, value in state.items() if name != _RECENT}
 

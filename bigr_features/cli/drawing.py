@@ -1,10 +1,9 @@
-"""What all commands that draw pictures share: their common options, the model, progress, and how results are written."""
+"""What all commands that draw pictures share: the model, progress, and how results are written."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,47 +14,7 @@ from ..data.pixels import to_pil
 from ..plots import pictures
 from ..sampling.noise import check_seed
 from ..sampling.settings import SamplingSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawingConfig(SamplingSettings):
-    """Options of every command that draws.
-
-    Parameters
-    ----------
-    model : str
-        A bigr model of timm.
-    weights : Path, optional
-        Weights instead of the model's own: what `bigr train` or `bigr export` wrote.
-    out : str
-        PNG to write.
-    results : Path, optional
-        Folder for each image on its own, as PNG with its settings and seed inside.
-    strip : Path, optional
-        PNG that shows how the first image came about: tokens, entropy, and the image step by step.
-    gif : Path, optional
-        The same as an animation.
-    seed : int
-        Image i has seed + i, and depends on nothing else in its batch.
-    batch_size : int
-        Images in memory at a time.
-    device : str
-        auto (an accelerator if there is one) or a torch device such as cpu.
-    threads : int
-        CPU threads, 0 for the default.
-    """
-
-    model: str = "bigr_nano.fashion_mnist"
-    weights: Path | None = None
-    out: str = "out.png"
-    results: Path | None = None
-    strip: Path | None = None
-    gif: Path | None = None
-    seed: int = 0
-    batch_size: int = 16
-    device: str = "auto"
-    threads: int = 0
-
+from .drawing_options import DrawingConfig
 
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
 

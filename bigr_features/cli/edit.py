@@ -2,137 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from ..data.pixels import to_uint8
 from ..plots import pictures
-from ..sampling import SamplingSettings, editing, regions
-from .drawing import DrawingConfig, Session, no_null, session
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditingConfig(DrawingConfig):
-    """Options of every command that takes pictures.
-
-    Parameters
-    ----------
-    images : tuple of str
-        Picture files, at least as large as the model's images and centre-cropped to them; or sample:fashion_mnist:NUMBER.
-    labels : tuple of int
-        One class for all pictures, or one each; none draws without a class, and guidance has no effect then.
-    num_reveal_steps : int, optional
-        At most the number of drawn tokens; by default 20, of which those that would draw nothing are skipped.
-    """
-
-    images: tyro.conf.Positional[tuple[str, ...]]
-    labels: tuple[int, ...] = ()
-    num_reveal_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(SamplingSettings)}
-        SamplingSettings(**{name: value for name, value in given.items() if value is not None})
-        if not self.images:
-            raise ValueError("no picture was given; give files, or sample:fashion_mnist:0.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegionConfig(EditingConfig):
-    """Options of the commands that draw a region.
-
-    Parameters
-    ----------
-    mask : str
-        Region: center, left, right, top, bottom (halves), box:TOP,LEFT,HEIGHT,WIDTH in pixels of the model, alpha (transparent pixels), or
-        a file of the picture's size (bright = draw anew).
-    conceal : bool
-        Hide what is under the mask from the encoder too, which otherwise lets known tokens see a little of it.
-    blend : bool
-        Fit the drawn region's brightness to its surroundings (needs OpenCV: the extra edit).
-    """
-
-    mask: str = "center"
-    conceal: bool = False
-    blend: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class InpaintConfig(RegionConfig):
-    """Draw a region of pictures anew; by default the central square of half the side.
-
-    Parameters
-    ----------
-    out : str
-        PNG with picture, region and result side by side. Settings and seeds are inside.
-    """
-
-    out: str = "inpainted.png"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditConfig(RegionConfig):
-    """Draw a region of pictures as something of another class; by default the lower half, once as each class of the model.
-
-    Parameters
-    ----------
-    out : str
-        PNG with picture, region and one result for each class. Settings and seeds are inside.
-    labels : tuple of int
-        Classes to draw, each for every picture; all classes of the model by default, if it has at most 20.
-    """
-
-    out: str = "edited.png"
-    mask: str = "bottom"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutpaintConfig(EditingConfig):
-    """Draw the surroundings of the middle of pictures, or of whole pictures that are shrunk first.
-
-    Parameters
-    ----------
-    out : str
-        PNG with picture, what was kept, and result side by side. Settings and seeds are inside.
-    keep : float
-        Share of the side that is kept in the middle, rounded to whole tokens.
-    shrink : bool
-        Shrink the whole picture into the middle instead of keeping its middle as it is.
-    blend : bool
-        Fit the drawn region's brightness to the kept one (needs OpenCV: the extra edit).
-    """
-
-    out: str = "outpainted.png"
-    keep: float = 0.5
-    shrink: bool = False
-    blend: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnrichConfig(EditingConfig):
-    """Give detail to small pictures: enlarge them and draw their tokens anew, a part in each pass.
-
-    Parameters
-    ----------
-    images : tuple of str
-        Picture files of any size, cut to a square and shrunk to the model's size if larger; or sample:fashion_mnist:NUMBER.
-    out : str
-        PNG with picture and result side by side. Settings and seeds are inside.
-    num_passes : int
-        2 or more; with more passes the result stays closer to the picture.
-    shrink_to : int
-        Shrink the pictures to so many pixels a side first, to see the effect; 0 leaves them.
-    """
-
-    out: str = "enriched.png"
-    num_passes: int = 4
-    shrink_to: int = 0
+from ..sampling import editing, regions
+from .drawing import Session, no_null, session
+from .drawing_options import EditConfig, EditingConfig, EnrichConfig, InpaintConfig, OutpaintConfig
 
 
 def inpaint(config: InpaintConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..features.extraction import ExtractionSettings
+from ..features.settings import ExtractionSettings
 from .models import WeightsOptions, build, device_of
 
 
@@ -29,7 +29,7 @@ class ExtractConfig(WeightsOptions, ExtractionSettings):
     ray : int
         Number of Ray workers; 0 does without Ray.
     ray_gpus : float
-        GPUs of a Ray worker.
+        GPUs per Ray worker.
     """
 
     model: str

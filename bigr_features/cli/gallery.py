@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from ..functional.printing import one_line
 from .gallery_model import DEFAULT_MODEL, ModelOptions, described, embedder_for, embedder_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class IndexConfig(ModelOptions):
     shortlist : int
         Images that two_stage ranks by cosine.
     thumbnail_size : int
-        Pixels a side of the pictures kept for result sheets, 0 for none.
+        Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
         Images after which the gallery is written; the same command goes on from there after an interruption.
     """
@@ -85,7 +86,7 @@ class AddConfig(ModelOptions):
     limit : int, optional
         Take the first images of each only.
     thumbnail_size : int
-        Pixels a side of the pictures kept for result sheets, 0 for none.
+        Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
         Images after which the gallery is written.
     """
@@ -206,11 +207,11 @@ def _add(gallery, embedder, source: str, config) -> None:
         thumbnail_size=config.thumbnail_size, num_workers=config.num_workers,
     )  # fmt: skip
     counts = f"{report.known} there already, {len(report.duplicates)} copies, {len(report.skipped)} unreadable"
-    print(f"{source}: {len(report.ids)} added, {counts}")
+    print(one_line(f"{source}: {len(report.ids)} added, {counts}"))
     for new, first in list(report.duplicates.items())[:10]:
-        print(f"  copy: {gallery.item(new)['source']} = {gallery.item(first)['source'] if first in gallery else first}")
+        print(one_line(f"  copy: {gallery.item(new)['source']} = {gallery.item(first)['source'] if first in gallery else first}"))
     for name, reason in report.skipped[:10]:
-        print(f"  unreadable: {name} ({reason})")
+        print(one_line(f"  unreadable: {name} ({reason})"))
     rest = max(0, len(report.duplicates) - 10), max(0, len(report.skipped) - 10)
     if any(rest):
         print(f"  and {rest[0]} more copies, {rest[1]} more unreadable ones")

@@ -1,4 +1,4 @@
-"""The model of a gallery, as commands name it, and a gallery in a line."""
+"""The model of a gallery, as commands name it, and the one-line description of a gallery."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ModelOptions(WeightsOptions):
         0-based layer, negative from the end; by default 6 of bigr_nano.fashion_mnist (the best of its layers), the feature layer
         of another BiGR model, the last layer of any other model, or that of the gallery.
     seed : int
-        Of random weights.
+        Seed of random weights.
     batch_size : int
-        Images a forward pass.
+        Images per forward pass.
     num_workers : int
         Processes that read images ahead.
     """
@@ -75,8 +75,12 @@ def embedder_for(gallery, config: ModelOptions):
     if config.model is None:
         config = replace(config, model_args=config.model_args or tuple(arguments))
     layer = layer if config.layer is None else config.layer
-    embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling or "mean")
-    gallery.check_embedding(embedder.description)
+    try:
+        embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling or "mean")
+        gallery.check_embedding(embedder.description)
+    except ValueError as error:
+        there = f"{made['model']} ({made.get('weights') or 'unknown'} weights), {made['feature']}"
+        raise ValueError(f"the gallery {gallery.folder} was made with {there}: {error}") from error
     return embedder
 
 
@@ -89,7 +93,7 @@ def how(gallery) -> str:
 
 
 def described(gallery) -> str:
-    """A gallery in a line."""
+    """Folder, number of images, model, feature and index of a gallery, in one line."""
     return f"{gallery.folder}: {len(gallery)} images, {how(gallery)}"
 
 

@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from ..data.pixels import to_uint8
 from ..plots import pictures
-from .drawing import DrawingConfig, Session, no_null, session
+from .drawing import Session, no_null, session
+from .drawing_options import GenerateConfig, InterpolateConfig
 
 NUM_UNCONDITIONAL = 16  # of a model that was trained without labels, if no number is given
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateConfig(DrawingConfig):
-    """Draw new images; with no option, a grid of all classes of bigr_nano.fashion_mnist.
-
-    Parameters
-    ----------
-    out : str
-        PNG with the grid: a column a class. Settings and seeds are inside (PNG text "bigr_features").
-    labels : tuple of int
-        Classes to draw; all classes of the model by default, if it has at most 20.
-    num_per_label : int
-        Images of each class. Image i of all has seed + i, and is the same whatever else is drawn.
-    unconditional : int
-        Draw so many images without a class instead; 16 by default of a model that was trained without labels.
-    """
-
-    out: str = "generated.png"
-    labels: tuple[int, ...] = ()
-    num_per_label: int = 2
-    unconditional: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class InterpolateConfig(DrawingConfig):
-    """Draw images between classes, from weighted sums of class embeddings and the same noise.
-
-    Parameters
-    ----------
-    out : str
-        PNG with one row of images for each seed. Settings are inside.
-    labels : tuple of int
-        Two or more classes, gone through in this order; by default the first two of the model.
-    num_images : int
-        Images on the way, the ends included.
-    mixture : tuple of float
-        One weight a class: draw this one mixture instead of the way. Weights that do not sum to 1 are divided by their sum.
-    num_rows : int
-        Rows, each from another seed: seed, seed + 1, ...
-    """
-
-    out: str = "interpolated.png"
-    labels: tuple[int, ...] = (0, 1)
-    num_images: int = 8
-    mixture: tuple[float, ...] = ()
-    num_rows: int = 2
 
 
 def generate(config: GenerateConfig) -> None:

@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 import os
+import sqlite3
 import sys
 from typing import Annotated, Union
 
-COMMANDS = (
-    "train-tokenizer", "encode", "train", "export", "extract", "probe", "knn", "sweep", "plot",
-    "index", "search", "add", "remove", "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
-)  # fmt: skip
+from ..functional.printing import one_line
+from .errors import explained
 
-
-def main(args: list[str] | None = None) -> None:
-    """Entry point: parse, run, and turn errors about what was given into one line on standard error."""
-    args = list(sys.argv[1:] if args is None else args)
-    try:
-        import tyro
-    except ImportError:
-        sys.exit("bigr needs tyro: pip install tyro")
-    try:
-        commands = _commands()
-        defaults = _starting_point(commands, args)
-        choices = tuple(
-            Annotated[
-                settings,
-                tyro.conf.AvoidSubcommands,  # of several kinds of model, the one that the preset or --config names
-                tyro.conf.subcommand(name, prefix_name=False, **({"default": defaults[name]} if name in defaults else {})),
-            ]
-            for name, (settings, _) in commands.items()
-        )
-        settings = tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it lists the libraries that it tries to load
-        run = next(run for kind, run in commands.values() if type(settings) is kind)
-        run(settings)
-    except BrokenPipeError:
-        sys.exit(1)
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        if os.environ.get("BIGR_TRACEBACK"):
-            raise
-        name = next((arg for arg in args if arg in COMMANDS), "")
-        sys.exit(f"bigr {name}: {type(error).__name__}: {error}")
-
+# name: (module and class of the settings, module and function that takes them); a command imports its own only, and --help no function
+COMMANDS = {
+    "train-tokenizer": ("..train.settings:TrainTokenizerConfig", "..train.tokenizer:train_tokenizer"),
+    "encode": ("..train.settings:EncodeConfig", "..train.code_cache:encode"),
+    "train": ("..train.settings:TrainConfig", "..train.generator:train"),
+    "export": ("..train.settings:ExportConfig", "..train.export:export"),
+    "extract": (".extract:ExtractConfig", ".extract:extract"),
+    "probe": (".probe:ProbeConfig", ".probe:probe"),
+    "knn": (".probe:KNNConfig", ".probe:knn"),
+    "sweep": (".probe:SweepConfig", ".probe:sweep"),
+    "plot": (".plot:PlotConfig", ".plot:plot"),
+    "index": (".gallery:IndexConfig", ".gallery:index"),
+    "search": (".search:SearchConfig", ".search:search"),
+    "add": (".gallery:AddConfig", ".gallery:add"),
+    "remove": (".gallery:RemoveConfig", ".gallery:remove"),
+    "generate": (".drawing_options:GenerateConfig", ".generate:generate"),
+    "interpolate": (".drawing_options:InterpolateConfig", ".generate:interpolate"),
+    "inpaint": (".drawing_options:InpaintConfig", ".edit:inpaint"),
+    "outpaint": (".drawing_options:OutpaintConfig", ".edit:outpaint"),
+    "edit": (".drawing_options:EditConfig", ".edit:edit"),
+    "enrich": (".drawing_options:EnrichConfig", ".edit:enrich"),
+}
+ANSWERED = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError, sqlite3.Error)
 
 _DESCRIPTION = (
     "Train, from a folder of images: train-tokenizer, encode, train, export, in this order. "
@@ -55,58 +46,76 @@ _DESCRIPTION = (
 )
 
 
-def _commands() -> dict:
-    from ..train.code_cache import EncodeConfig, encode
-    from ..train.export import ExportConfig, export
-    from ..train.generator import TrainConfig, train
-    from ..train.tokenizer import TrainTokenizerConfig, train_tokenizer
-    from .edit import EditConfig, EnrichConfig, InpaintConfig, OutpaintConfig, edit, enrich, inpaint, outpaint
-    from .extract import ExtractConfig, extract
-    from .gallery import AddConfig, IndexConfig, RemoveConfig, add, index, remove
-    from .generate import GenerateConfig, InterpolateConfig, generate, interpolate
-    from .plot import PlotConfig, plot
-    from .probe import KNNConfig, ProbeConfig, SweepConfig, knn, probe, sweep
-    from .search import SearchConfig, search
-
-    return {
-        "train-tokenizer": (TrainTokenizerConfig, train_tokenizer),
-        "encode": (EncodeConfig, encode),
-        "train": (TrainConfig, train),
-        "export": (ExportConfig, export),
-        "extract": (ExtractConfig, extract),
-        "probe": (ProbeConfig, probe),
-        "knn": (KNNConfig, knn),
-        "sweep": (SweepConfig, sweep),
-        "plot": (PlotConfig, plot),
-        "index": (IndexConfig, index),
-        "search": (SearchConfig, search),
-        "add": (AddConfig, add),
-        "remove": (RemoveConfig, remove),
-        "generate": (GenerateConfig, generate),
-        "interpolate": (InterpolateConfig, interpolate),
-        "inpaint": (InpaintConfig, inpaint),
-        "outpaint": (OutpaintConfig, outpaint),
-        "edit": (EditConfig, edit),
-        "enrich": (EnrichConfig, enrich),
-    }
+def main(args: list[str] | None = None) -> None:
+    """Entry point: parse, run, and turn errors about what was given into one line on standard error."""
+    args = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal or a pipe cannot show is escaped, and stops nothing
+            stream.reconfigure(errors="backslashreplace")
+    settings = None
+    try:
+        name = args[0] if args and args[0] in COMMANDS else None
+        settings = _parsed(name, args)
+        name = name or next(name for name in COMMANDS if type(settings) is _named(COMMANDS[name][0]))
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Lines("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it lists the libraries that it tries to load
+        _named(COMMANDS[name][1])(settings)
+    except BrokenPipeError:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ANSWERED as error:
+        if os.environ.get("BIGR_TRACEBACK"):
+            raise
+        name = next((arg for arg in args if arg in COMMANDS), "")
+        sys.exit(one_line(f"bigr {name}: {type(error).__name__}: {explained(error, name, settings)}"))
 
 
-def _starting_point(commands: dict, args: list[str]) -> dict:
-    """Defaults of the command in `args` that come from --config or --preset, which are read before the other options."""
-    from ..models.presets import GENERATORS, TOKENIZERS
-    from ..train.run import read_config
+def _parsed(name: str | None, args: list[str]):
+    """Settings of the command in `args`; without one, help or an error that lists all commands."""
+    import tyro
 
-    if not args or args[0] not in commands:
-        return {}
-    settings = commands[args[0]][0]
+    if name is not None:
+        kind = _named(COMMANDS[name][0])
+        start = _starting_point(name, kind, args[1:])
+        given = {} if start is None else {"default": start}
+        one_model = (tyro.conf.AvoidSubcommands,)  # of several kinds of model, the one that the preset or --config names
+        return tyro.cli(kind, prog=f"bigr {name}", args=args[1:], config=one_model, **given)
+    kinds = {name: _named(settings) for name, (settings, _) in COMMANDS.items()}
+    choices = tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in kinds.items())
+    return tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007
+
+
+def _named(place: str):
+    """The class or function at "module:name"."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module, __package__), name)
+
+
+class _Lines(logging.Formatter):
+    """Messages of one line or several, without characters that steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(one_line, super().format(record).split("\n")))
+
+
+def _starting_point(name: str, settings: type, args: list[str]):
+    """Settings of a command that come from --config or --preset, which are read before the other options; None without them."""
     config, preset = _value(args, "--config"), _value(args, "--preset")
-    if config is not None:
+    known = {field.name for field in dataclasses.fields(settings)}
+    if config is not None and "config" in known:
+        from ..train.run import read_config
+
         if preset is not None:
             raise ValueError("both --config and --preset were given, and each names a model; give one of them.")
-        return {args[0]: read_config(settings, config)}
-    sizes = {"train-tokenizer": TOKENIZERS, "train": GENERATORS}.get(args[0])
-    if preset is None or sizes is None:
-        return {}
+        return read_config(settings, config)
+    if preset is None or "preset" not in known:
+        return None
+    from ..models.presets import GENERATORS, TOKENIZERS
+
+    sizes = TOKENIZERS if name == "train-tokenizer" else GENERATORS
     if preset not in sizes:
         raise ValueError(f"there is no preset {preset!r}; choose one of {', '.join(sizes)}.")
     import tyro
@@ -116,7 +125,7 @@ def _starting_point(commands: dict, args: list[str]) -> dict:
         for field in dataclasses.fields(settings)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return {args[0]: settings(**required, preset=preset, model=sizes[preset])}
+    return settings(**required, preset=preset, model=sizes[preset])
 
 
 def _value(args: list[str], option: str) -> str | None:

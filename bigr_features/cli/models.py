@@ -25,7 +25,7 @@ class WeightsOptions:
     device : str
         auto (an accelerator if there is one) or a torch device such as cpu.
     threads : int
-        CPU threads, 0 for the default.
+        CPU threads; 0 for torch's default.
     """
 
     random: bool = False
@@ -36,7 +36,7 @@ class WeightsOptions:
 
     @property
     def weights(self) -> str:
-        """Which weights these are, in a word."""
+        """ "random", "pretrained", or the file of weights."""
         return "random" if self.random else self.checkpoint or "pretrained"
 
 
@@ -69,7 +69,15 @@ def build(config: WeightsOptions):
     if config.random:
         log.warning("RANDOM weights: the features of %s say nothing about a trained model", config.model)
         torch.manual_seed(config.seed)
-    model = timm.create_model(config.model, pretrained=pretrained, checkpoint_path=config.checkpoint, **{"num_classes": 0, **arguments})
+    arguments = {"num_classes": 0, **arguments}
+    if not config.checkpoint:
+        return timm.create_model(config.model, pretrained=pretrained, **arguments).eval()
+    if name in timm.list_models(module="bigr"):  # these also read the official files, and folders of `bigr train`
+        return timm.create_model(config.model, pretrained=True, pretrained_cfg_overlay={"file": config.checkpoint}, **arguments).eval()
+    from ..checkpoints import load_weights
+
+    model = timm.create_model(config.model, pretrained=False, **arguments)
+    load_weights(model, config.checkpoint)
     return model.eval()
 
 

@@ -10,10 +10,14 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from ..functional.printing import one_line
+from .idle import refuse_idle
+
 log = logging.getLogger(__name__)
 
 FORMATS = (".png", ".pdf", ".svg", ".jpg")
 MAX_PANELS = 24
+OF_METHOD = {"perplexity": "tsne", "n_neighbors": "umap", "backend": "tsne"}
 
 
 @dataclass(frozen=True)
@@ -37,27 +41,27 @@ class PlotConfig:
     max_items : int
         Items drawn from each store if it holds more.
     seed : int, optional
-        Of that draw and of the method; None gives another picture each time.
-    perplexity : float
-        Of t-SNE.
-    n_neighbors : int
-        Of UMAP.
+        Seed of that draw and of the method; None gives another picture each time.
+    perplexity : float, optional
+        Effective number of neighbours in t-SNE; 30 by default.
+    n_neighbors : int, optional
+        Neighbours of each item in UMAP; 15 by default.
     metric : str, optional
         euclidean, cosine, or hamming for bits under UMAP.
     backend : str
-        Of t-SNE: sklearn or opentsne.
+        Library of t-SNE: sklearn (default) or opentsne.
     highlight : tuple of str
         Up to ten classes in colour over grey, by name or label; the ten largest by default where there are more than ten.
     columns : int
-        Panels in a row.
+        Panels per row, at most.
     title : str
-        Above the figure.
+        Text above the figure.
     images : str, optional
         Where the images lie, if not where the store has them from; for --html.
     thumbnails : bool
         Put images into the page.
     dpi : int
-        Dots an inch.
+        Dots per inch.
     """
 
     stores: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -68,10 +72,10 @@ class PlotConfig:
     scores: Path | None = None
     max_items: int = 2000
     seed: int | None = 0
-    perplexity: float = 30.0
-    n_neighbors: int = 15
+    perplexity: float | None = None
+    n_neighbors: int | None = None
     metric: str | None = None
-    backend: str = "sklearn"
+    backend: str | None = None
     highlight: tuple[str, ...] = ()
     columns: int = 4
     title: str = ""
@@ -106,10 +110,8 @@ def plot(config: PlotConfig) -> None:
         title=config.title or None,
         note=note(stores, config),
         seed=config.seed,
-        perplexity=config.perplexity,
-        n_neighbors=config.n_neighbors,
         metric=config.metric,
-        backend=config.backend,
+        **{name: value for name in OF_METHOD if (value := getattr(config, name)) is not None},
     )
     config.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(config.out, dpi=config.dpi)
@@ -128,7 +130,7 @@ def plot(config: PlotConfig) -> None:
             labels[title],
             styles=styles,
             images=images,
-            item_names=[str(source) for source in store.sources[chosen]],
+            item_names=[one_line(source) for source in store.sources[chosen]],
             title=config.title or f"{store.manifest.get('model')}, {title}",
             caption=f"{len(chosen):,} items, {embeddings[title].describe()}; {scores[title].describe()}.",
         )
@@ -145,6 +147,10 @@ def check(config: PlotConfig) -> None:
         raise ValueError(f"--html {config.html.name}; end it in .html.")
     if config.max_items < 3 or config.dpi < 30 or config.columns < 1:
         raise ValueError(f"--max-items {config.max_items} --dpi {config.dpi} --columns {config.columns}; expected at least 3, 30 and 1.")
+    refuse_idle(config, [(name, f"--method {method}", config.method == method) for name, method in OF_METHOD.items()])
+    refuse_idle(config, [("images", "--html", config.html is not None), ("images", "--thumbnails", config.thumbnails)])
+    if config.dpi != PlotConfig.dpi and config.out.suffix.lower() == ".svg":
+        raise ValueError(f"--dpi {config.dpi} has no effect on {config.out.name}: SVG counts in points; leave it out, or write a .png.")
 
 
 def choose_panels(stores: list, config: PlotConfig) -> list[tuple[str, int, str]]:
@@ -201,7 +207,7 @@ def note(stores: list, config: PlotConfig) -> str:
     images = dict.fromkeys(f"{Path(str(store.manifest.get('source'))).name}, {store.manifest.get('split')}" for store in stores)
     total = max(map(len, stores))
     drawn = f" (drawn from {total:,} items)" if total > config.max_items else ""
-    return f"{' and '.join(models)}. {' and '.join(images)}{drawn}"
+    return one_line(f"{' and '.join(models)}. {' and '.join(images)}{drawn}")
 
 
 def weights(store) -> str:
@@ -211,6 +217,7 @@ def weights(store) -> str:
 
 def image_loader(store, rows: np.ndarray, source: str | None):
     """A function that loads the image of the i-th drawn item; None for one that cannot be read any more."""
+    from ..data.modes import upright
     from ..data.sources import open_items
 
     source = source or store.manifest["source"]
@@ -224,9 +231,9 @@ def image_loader(store, rows: np.ndarray, source: str | None):
 
     def load(i: int):
         try:
-            return items.load(int(positions[i])).copy()
-        except OSError as error:
-            log.warning("no thumbnail of %s: %s", store.sources[rows[i]], error)
+            return upright(items.load(int(positions[i])))
+        except (OSError, ValueError) as error:
+            log.warning("no thumbnail of %s: %s", one_line(store.sources[rows[i]]), one_line(error))
             return None
 
     return load

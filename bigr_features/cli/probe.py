@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+PROBES = ("exact", "mae", "knn")
+DEFAULT_K = (10, 20, 100, 200)
+DEFAULT_BATCH = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +29,9 @@ class StoreConfig:
     holdout : float
         Share of the training images for every choice.
     seed : int
-        Of the held-out split, and of whatever a probe draws.
+        Seed of the held-out split and of what a probe draws.
     threads : int
-        CPU threads, 0 for the default.
+        CPU threads; 0 for torch's default.
     """
 
     train: Path
@@ -47,20 +50,20 @@ class LinearOptions:
     Parameters
     ----------
     Cs : tuple of float
-        Inverse regularisations of the exact probe.
+        Inverse regularisation strengths that the exact probe tries.
     base_lrs : tuple of float
-        Learning rates of the mae probe, for batches of 256.
-    batch_size : int
-        Of the mae probe.
+        Learning rates that the mae probe tries, per 256 images of a batch.
+    batch_size : int, optional
+        Images per step of the mae probe; 1024 by default, or all with fewer.
     epochs : int
-        Of the mae probe.
+        Passes of the mae probe over the training images.
     warmup_epochs : int
-        Of the mae probe.
+        Passes over which the mae probe's learning rate rises.
     """
 
     Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
     base_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-    batch_size: int = 1024
+    batch_size: int | None = None
     epochs: int = 90
     warmup_epochs: int = 10
 
@@ -71,13 +74,13 @@ class NeighborOptions:
 
     Parameters
     ----------
-    k : tuple of int
-        Numbers of neighbours.
+    k : tuple of int, optional
+        Numbers of neighbours; by default those of 10, 20, 100 and 200 that there are enough training images for.
     whiten : tuple of float
         Shrinkages of a whitening of the features that k-NN tries besides none.
     """
 
-    k: tuple[int, ...] = (10, 20, 100, 200)
+    k: tuple[int, ...] | None = None
     whiten: tuple[float, ...] = (1e-3, 1.0)
 
 
@@ -105,7 +108,7 @@ class KNNConfig(NeighborOptions, StoreConfig):
     Parameters
     ----------
     temperature : tuple of float
-        Of the votes, exp(similarity / temperature).
+        Temperatures of the votes, exp(similarity / temperature), to choose from.
     leave_one_out : bool
         Also report the training images among themselves, none finding itself, with the chosen feature.
     """
@@ -123,7 +126,7 @@ class SweepConfig(NeighborOptions, LinearOptions, StoreConfig):
     out : Path
         Folder for sweep.json and sweep.png.
     probes : tuple of str
-        Of exact, mae and knn.
+        Probes to run: some of exact, mae and knn.
     """
 
     probes: tuple[str, ...] = ("exact", "knn")
@@ -134,10 +137,12 @@ def probe(config: ProbeConfig) -> None:
     from ..evaluate.reports import write_json
     from .probe_stores import evaluate_stores, open_stores
 
-    estimator = estimator_for(config.protocol, config)
     if config.seeds < 1:
         raise ValueError(f"seeds={config.seeds}; expected 1 or more.")
+    if config.protocol not in ("exact", "mae"):
+        raise ValueError(f"there is no probe {config.protocol!r}; choose exact or mae.")
     stores = open_stores(config)
+    estimator = estimator_for(config.protocol, config, stores)
     result = evaluate_stores(stores, config.protocol, estimator, config, seeds=config.seeds)
     write_json(config.out, {"command": "probe", **result})
     print_rows({config.protocol: result})
@@ -149,8 +154,8 @@ def knn(config: KNNConfig) -> None:
     from ..evaluate.reports import write_json
     from .probe_stores import evaluate_stores, open_stores
 
-    estimator = estimator_for("knn", config)
     stores = open_stores(config)
+    estimator = estimator_for("knn", config, stores)
     result = evaluate_stores(stores, "knn", estimator, config, leave_one_out=config.leave_one_out)
     write_json(config.out, {"command": "knn", **result})
     print_rows({"knn": result})
@@ -167,8 +172,11 @@ def sweep(config: SweepConfig) -> None:
 
     if not config.probes:
         raise ValueError("probes is empty; give one or more of exact, mae and knn.")
-    estimators = {name: estimator_for(name, config) for name in config.probes}
+    unknown = [name for name in config.probes if name not in PROBES]
+    if unknown:
+        raise ValueError(f"there is no probe {unknown[0]!r}; choose some of {', '.join(PROBES)}.")
     stores = open_stores(config)
+    estimators = {name: estimator_for(name, config, stores) for name in config.probes}  # refuses before the first one runs
     results = {name: evaluate_stores(stores, name, estimator, config) for name, estimator in estimators.items()}
     write_json(config.out / "sweep.json", {"command": "sweep", "probes": results})
     drawn = draw_depth(results, config.out / "sweep.png")
@@ -178,8 +186,8 @@ def sweep(config: SweepConfig) -> None:
     )
 
 
-def estimator_for(probe: str, config):
-    """The estimator of a probe's name, with the settings of the command."""
+def estimator_for(probe: str, config, stores):
+    """The estimator of a probe's name, with the settings of the command; ValueError if the training images do not suffice for them."""
     if probe == "exact":
         from ..evaluate.linear_probe import LinearProbe
 
@@ -188,12 +196,50 @@ def estimator_for(probe: str, config):
         from ..evaluate.mae_probe import MAEProbe
 
         settings = asdict(config)
+        settings["batch_size"] = fitting_batch(config, stores)
         return MAEProbe(**{name: settings[name] for name in ("base_lrs", "batch_size", "epochs", "warmup_epochs")})
     if probe == "knn":
         from ..evaluate.knn import KNNClassifier
 
-        return KNNClassifier(config.k, getattr(config, "temperature", 0.07), (None, *config.whiten))
+        return KNNClassifier(fitting_neighbors(config, stores), getattr(config, "temperature", 0.07), (None, *config.whiten))
     raise ValueError(f"there is no probe {probe!r}; choose exact, mae or knn.")
+
+
+def training_count(config, stores) -> int:
+    """Training images that are not held out for choices."""
+    return len(stores.train) - round(config.holdout * len(stores.train))
+
+
+def fitting_neighbors(config, stores) -> tuple[int, ...]:
+    """The numbers of neighbours asked for, or the default ones that the training images suffice for, which is said."""
+    count = training_count(config, stores)
+    if config.k is None:
+        fitting = tuple(k for k in DEFAULT_K if k <= count) or (1,)
+        if fitting != DEFAULT_K:
+            log.warning("k-NN with --k %s: only %d training images are not held out", _listed(fitting), count)
+        return fitting
+    if not config.k:
+        raise ValueError("--k is empty; give one or more numbers of neighbours.")
+    wrong = [k for k in config.k if not 1 <= k <= count]
+    if wrong:
+        raise ValueError(f"--k {wrong[0]} was given, but {count} training images are not held out; give --k between 1 and {count}.")
+    return config.k
+
+
+def fitting_batch(config, stores) -> int:
+    """The batch size of the mae probe: the one asked for, or the default one, or less with few images, which is said."""
+    count = training_count(config, stores)
+    if config.batch_size is None:
+        if count < DEFAULT_BATCH:
+            log.warning("mae probe with --batch-size %d: %d training images are not held out, too few for %d", count, count, DEFAULT_BATCH)
+        return min(count, DEFAULT_BATCH)
+    if config.batch_size > count:
+        raise ValueError(f"--batch-size {config.batch_size} was given, but {count} training images are not held out; give at most {count}.")
+    return config.batch_size
+
+
+def _listed(values) -> str:
+    return " ".join(map(str, values))
 
 
 def chosen_settings(row: dict) -> dict:

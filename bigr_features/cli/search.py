@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from ..functional.printing import one_line
 from .gallery_model import ModelOptions, embedder_for, how, short_id
 
 
@@ -90,7 +91,7 @@ def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]
         cards = [Card(gallery.thumbnail(item["id"]), text, item["source"]) for item, text in zip(items, captions, strict=True)]
         labels = [item["label"] for item in items]
     else:
-        cards = [Card(thumbnail_of(opened(path), 128), (path.name, "query"), str(path)) for path in config.queries]
+        cards = [Card(thumbnail_of(opened(path), 128), (one_line(path.name), "query"), str(path)) for path in config.queries]
         labels = [None] * len(cards)
     if config.combine and len(cards) > 1:
         first, label = cards[0], labels[0] if len(set(labels)) == 1 else None
@@ -105,8 +106,8 @@ def _label(name: str, gallery) -> int | str:
 
 def _print_hits(gallery, hits, queries: list[str]) -> None:
     for query, ids, scores in zip(queries, hits.ids, hits.scores, strict=True):
-        print(query)
+        print(one_line(query))
         for rank, (item, score) in enumerate(zip(ids, scores, strict=True), 1):
             about = gallery.item(item)
             named = about["class_name"] or ("" if about["label"] is None else str(about["label"]))
-            print(f"{rank:>4}  {score:7.4f}  {short_id(item):<14}  {named:<14}  {about['source'] or ''}")
+            print(f"{rank:>4}  {score:7.4f}  {short_id(item):<14}  {one_line(named):<14}  {one_line(about['source'] or '')}")

@@ -1,9 +1,9 @@
 """Data sets and transforms: small samples in memory, and one way to open any folder, file or Hub data set of images."""
 
 from .images import ImageSet, open_images
+from .items import Skipped
 from .pixels import VIEWS, center_crop, read_pixels, side_for, views_of
 from .samples import SAMPLES, Sample, load_sample
-from .sources import Skipped
 
 __all__ = [
     "SAMPLES",

@@ -9,21 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from .pixels import CHANNEL_MODES
-from .sources import IMAGE_SUFFIXES, Items, Skipped, open_items
+from ..functional.checks import some
+from ..functional.printing import one_line
+from .folders import image_suffixes
+from .items import Items, Skipped
+from .modes import CHANNEL_MODES
+from .sources import open_items
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class ImageSet:
-    """The readable images of one split.
+    """The readable images of one split; worker processes may take it, however they are started.
 
     source, split : what was opened.
     size, in_chans : S and C.
     labels : int64 array (n,), or None.
     class_names : names by label, or None.
-    skipped : images that could not be read. Complete if the pixels are in memory; otherwise it grows as images are read.
+    skipped : images that could not be read, or lack a label that others have. Complete if the pixels are in memory; otherwise it grows
+        as images are read.
     """
 
     source: str
@@ -35,6 +40,7 @@ class ImageSet:
     skipped: list[Skipped] = field(default_factory=list)
     _pixels: np.ndarray | None = field(default=None, repr=False)
     _items: Items | None = field(default=None, repr=False)
+    _listed: Items | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self._pixels) if self._pixels is not None else len(self._items)
@@ -43,6 +49,10 @@ class ImageSet:
     def in_memory(self) -> bool:
         """Whether every image is decoded already."""
         return self._pixels is not None
+
+    def listing_sha256(self) -> str:
+        """Digest of names, labels, and sizes and times of the files, also of unreadable ones; it changes when the source is changed."""
+        return self._listed.listing_sha256()
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of images, without those that cannot be read, which are listed in `skipped`.
@@ -69,7 +79,7 @@ class ImageSet:
     def _note(self, problem: Skipped) -> None:
         if problem not in self.skipped:
             self.skipped.append(problem)
-            log.warning("skipped %s: %s", problem.name, problem.reason)
+            log.warning("skipped %s: %s", one_line(problem.name), problem.reason)
 
     def read_many(self, chunks: Iterable[np.ndarray], num_workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What `read` gives for each array of indices; worker processes read ahead unless the pixels are in memory."""
@@ -112,9 +122,11 @@ def open_images(
     source : str or Path
         "sample:fashion_mnist" or "sample:digits"; a folder or file of parquet or arrow; a folder that `Dataset.save_to_disk` wrote;
         a folder of images (a subfolder for each class, or flat, which means no labels; with a folder for each split above, or none);
-        otherwise the id of a data set on the Hugging Face Hub.
+        otherwise the id of a data set on the Hugging Face Hub. Hidden and system files are left out. Transparent pictures are laid on
+        white, and gray ones of 9 to 16 bits keep their highest 8.
     split : str
-        "train", "test", ... A folder without splits counts as "train".
+        "train", "test", "validation" or another name; folders such as Training, test_set and val are found by these too. A folder
+        without splits counts as "train".
     size, in_chans : int
         Side in pixels, and 3 (RGB; gray is repeated) or 1 (gray).
     limit : int, optional
@@ -127,26 +139,32 @@ def open_images(
     FileNotFoundError
         If there is no such folder, or no image in it.
     ValueError
-        For a split that does not exist, labels that are no integers, or when no image can be read.
+        For a split that does not exist, folders that may be splits or classes, labels that are no classes, several columns of images, or
+        when no image can be read.
     """
     if in_chans not in CHANNEL_MODES:
         raise ValueError(f"in_chans={in_chans}, but images have 3 channels (RGB) or 1 (gray).")
     items = open_items(str(source), split)
     if limit is not None:
         items = items.first(limit)
-    items.size, items.in_chans = size, in_chans
     if len(items) == 0:
-        raise FileNotFoundError(
-            f"{source} (split {split!r}) holds no image; give a folder with {', '.join(IMAGE_SUFFIXES[:4])}, ... files."
-        )
-    images = ImageSet(str(source), split, size, in_chans, items.labels, items.class_names, _items=items)
+        raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
+    listed = items
+    unlabelled = [problem for problem in map(items.unlabelled, range(len(items))) if problem is not None]
+    if unlabelled:
+        log.warning("%d of %d images of %s are skipped: %s", len(unlabelled), len(items), one_line(source), unlabelled[0].reason)
+        items = items.take(np.flatnonzero(items.labels >= 0))
+    images = ImageSet(str(source), split, size, in_chans, items.labels, items.class_names, list(unlabelled), _items=items, _listed=listed)
     if len(items) * size * size * in_chans <= memory_limit:
         pixels, readable = images.read(np.arange(len(items)))
         if not readable.any():
-            first = images.skipped[0]
-            raise ValueError(f"none of the {len(items)} images of {source} can be read; the first is {first.name}: {first.reason}.")
+            first = images.skipped[len(unlabelled)]
+            raise ValueError(
+                f"none of the {len(items)} images of {source} can be read; the first is {one_line(first.name)}: {first.reason}."
+            )
         images._pixels, images._items = pixels, None
         images.labels = items.labels[readable] if items.labels is not None else None
-    if images.skipped:
-        log.warning("%d of %d images of %s cannot be read and are skipped", len(images.skipped), len(items), source)
+    unread = len(images.skipped) - len(unlabelled)
+    if unread:
+        log.warning("%d of %d images of %s cannot be read and are skipped", unread, len(items), one_line(source))
     return images

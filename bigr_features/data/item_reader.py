@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .pixels import upright
-from .sources import Items, open_items, reason_of
+from .items import Items, reason_of
+from .modes import upright
+from .sources import open_items
 
 ID_LENGTH = 32  # hexadecimal digits of the SHA-256: 128 bits
+ROWS = 256  # of a picture that are copied at a time
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Batch:
     images : Tensor (b, C, H, W); empty (0,) if none can be read.
     positions : numbers of the images in the source.
     ids, sources : strings, one an image.
-    skipped : position, name and reason of each image that cannot be read.
+    skipped : position, name and reason of each image that cannot be read, or lacks a label that others have.
     """
 
     images: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -35,7 +37,7 @@ class Batch:
 
 
 class ItemReader:
-    """Map from positions in a source to a `Batch`; each process opens the source for itself.
+    """Map from positions in a source to a `Batch`; the source is opened when it is first asked for.
 
     Parameters
     ----------
@@ -61,12 +63,13 @@ class ItemReader:
             self._items = items if self.limit is None else items.first(self.limit)
         return self._items
 
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_items": None}
-
     def __getitem__(self, positions: np.ndarray) -> Batch:
         batch, images = Batch(), []
         for position in map(int, positions):
+            unlabelled = self.items.unlabelled(position)
+            if unlabelled is not None:
+                batch.skipped.append({"position": position, "name": unlabelled.name, "reason": unlabelled.reason})
+                continue
             try:
                 with self.items.load(position) as encoded:
                     image = upright(encoded)
@@ -86,7 +89,8 @@ class ItemReader:
 def pixel_id(image: Image.Image) -> str:
     """Shortened SHA-256 of the size and pixels of an RGB image: the same picture has the same id wherever it lies."""
     digest = hashlib.sha256(f"{image.width} {image.height} ".encode())
-    digest.update(image.tobytes())
+    for top in range(0, image.height, ROWS):
+        digest.update(image.crop((0, top, image.width, min(top + ROWS, image.height))).tobytes())
     return digest.hexdigest()[:ID_LENGTH]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from .modes import upright
 
 VIEWS = {"center": 1, "flip": 2, "ten_crop": 10}
 TEN_CROP_MARGIN = 1.1
-CHANNEL_MODES = {1: "L", 3: "RGB"}
+THIN = 16  # a picture whose long side is more than so many short sides is cut before it is resized
 OUTPUTS = ("tensor", "uint8", "pil")
 
 
@@ -15,25 +17,29 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     """The centre crop of ADM (github.com/openai/guided-diffusion), for any size of image.
 
     Halve with a box filter while the short side is at least twice `size`, bring the short side to `size` with a bicubic filter
-    (which also enlarges), and cut the central square.
+    (which also enlarges), and cut the central square. Of a thin picture only that square is resized, so memory is bounded.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    width, height = round(image.width * scale), round(image.height * scale)
+    left, top = (width - size) // 2, (height - size) // 2
+    if max(width, height) <= THIN * size:
+        return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    across, down = image.width / width, image.height / height
+    box = left * across, top * down, (left + size) * across, (top + size) * down
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
-def upright(image: Image.Image, in_chans: int = 3) -> Image.Image:
-    """The decoded image in RGB or gray, turned upright by its EXIF tag."""
-    mode = CHANNEL_MODES[in_chans]
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # 16-bit gray: Pillow would clip it to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("P", "1", "I", "F", "CMYK", "LAB", "HSV", "YCbCr", "PA", "La", "LA"):
-        image = image.convert("RGB")  # resizing needs full colours, and no palette
-    return image if image.mode == mode else image.convert(mode)
+def without_ends(image: Image.Image, ratio: float = THIN) -> Image.Image:
+    """A thin picture without its far ends: the middle, `ratio` times as long as the short side; any other picture as it is."""
+    short, long = sorted(image.size)
+    surplus = long - int(ratio * short)
+    cut = surplus // 2  # as much on both sides, so that the centre stays where it was
+    if cut <= 0:
+        return image
+    wide = image.width == long
+    return image.crop((cut, 0, long - cut, short) if wide else (0, cut, short, long - cut))
 
 
 def read_pixels(image: Image.Image, size: int, in_chans: int = 3) -> np.ndarray:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .images import open_images
+from .modes import eight_bits, turned, upright
 from .pixels import read_pixels
 from .samples import SAMPLES
 
@@ -43,7 +44,10 @@ def open_picture(source: str | Path, sample_size: int = 64) -> Image.Image:
         raise ValueError(f"{path} is not an image that can be read; give PNG, JPEG, WebP, BMP, TIFF or a still GIF.") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is damaged or too large: {error}.") from error
-    return ImageOps.exif_transpose(image)
+    try:
+        return turned(eight_bits(image))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be taken: {error}.") from None
 
 
 def _sample_picture(source: str, size: int) -> Image.Image:
@@ -103,7 +107,7 @@ def read_mask(source: str | Path, image: Image.Image, name: str) -> np.ndarray:
     transparent = transparency(mask)
     if transparent is not None and transparent.any():
         raise ValueError(f"mask {source} has transparent pixels; give black (keep) and white (draw anew), without an alpha channel.")
-    return np.asarray(mask.convert("L")) >= MASK_THRESHOLD
+    return np.asarray(upright(mask, in_chans=1)) >= MASK_THRESHOLD
 
 
 def crop_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -1,1 +1,20 @@
 """Evaluators: arrays in, results out. They know neither models nor data sets."""
+
+from importlib import import_module
+
+# imported when first asked for, so that one evaluator does not load what another one needs
+_HOMES = {
+    "AttentiveProbe": "attentive_probe",
+    "KNNClassifier": "knn",
+    "LinearProbe": "linear_probe",
+    "MAEProbe": "mae_probe",
+    "few_shot": "shots",
+}
+
+__all__ = ["AttentiveProbe", "KNNClassifier", "LinearProbe", "MAEProbe", "few_shot"]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,14 +6,12 @@ same batches. So a run can be killed and continued, or spread over ranks or Ray 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,8 +22,10 @@ from torch import Tensor, nn
 from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..functional.inference import autocast, evaluating
+from ..functional.printing import one_line
 from .inputs import image_transform
 from .readout import Readout, check_condition, check_inputs, read_out
+from .settings import ExtractionSettings
 from .store import FeatureStore
 from .store_writer import StoreWriter
 
@@ -33,62 +33,6 @@ log = logging.getLogger(__name__)
 
 CONDITIONS = ("null", "label")
 VERSIONS = ("bigr-features", "torch", "timm", "numpy", "pillow")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractionSettings:
-    """What is extracted, from what.
-
-    Parameters
-    ----------
-    source : str
-        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
-    split : str
-        Split of the source.
-    limit : int, optional
-        Take the first images only.
-    layers : tuple of int, optional
-        0-based layers, negative from the end; all by default.
-    pooling : tuple of str
-        Some of mean, cls, max, concat and quarters (means over the quarters of the token grid).
-    bits : bool
-        Store the tokenizer's bits too (BiGR).
-    mask_ratio : float
-        Share of tokens hidden, in [0, 1) (BiGR).
-    condition : str
-        Class condition (BiGR): null (no class), a class index for all images, or label (each image's own label, which
-        tells the model the answer: not for measuring how well features predict labels).
-    sample_bits : bool
-        Draw Bernoulli bits instead of thresholding at 0.5 (BiGR).
-    seed : int
-        Of masks, sampled bits and random weights.
-    dtype : str
-        Precision of the forward pass: fp32 or bf16.
-    image_size : int, optional
-        Side of the inputs in pixels, for models that take any size.
-    batch_size : int
-        Images a forward pass.
-    shard_size : int
-        Images a shard; an interrupted run loses one shard at most.
-    num_workers : int
-        Processes that read images ahead.
-    """
-
-    source: str
-    split: str = "train"
-    limit: int | None = None
-    layers: tuple[int, ...] | None = None
-    pooling: tuple[str, ...] = ("mean",)
-    bits: bool = False
-    mask_ratio: float = 0.0
-    condition: str = "null"
-    sample_bits: bool = False
-    seed: int = 0
-    dtype: str = "fp32"
-    image_size: int | None = None
-    batch_size: int = 64
-    shard_size: int = 2048
-    num_workers: int = 0
 
 
 class Extraction:
@@ -146,7 +90,7 @@ class Extraction:
                 "dtype": settings.dtype,
                 "source": settings.source,
                 "split": settings.split,
-                "listing_sha256": _listing_hash(items),
+                "listing_sha256": items.listing_sha256(),
                 "batch_size": settings.batch_size,
                 "versions": {package: _version(package) for package in VERSIONS},
             },
@@ -195,7 +139,7 @@ class Extraction:
         if self.readout.bits:
             bits = {"bits": (self.model.tokenizer.grid_size**2, self.model.tokenizer.code_dim)}
         for item in parts.skipped:
-            log.warning("skipped %s: %s", item["name"], item["reason"])
+            log.warning("skipped %s: %s", one_line(item["name"]), item["reason"])
         positions = np.array(parts.positions, dtype=np.int64)
         self.writer.write_shard(
             shard,
@@ -222,7 +166,7 @@ class Extraction:
         if condition == "label":
             if self.labels is None:
                 raise ValueError(f"condition='label', but {self.settings.source} has no labels; give a class index, or null.")
-            check_condition(torch.from_numpy(self.labels), self.model)
+            check_condition(torch.from_numpy(self.labels[self.labels >= 0]), self.model)
             log.warning("every image's own label is its condition: such features contain the answer, so do not probe them for labels")
         elif condition.isdecimal():
             check_condition(torch.tensor([int(condition)]), self.model)
@@ -303,15 +247,6 @@ def _name_of(model: nn.Module) -> str:
     cfg = getattr(model, "pretrained_cfg", None) or {}
     parts = [cfg.get("architecture") or type(model).__name__, cfg.get("tag")]
     return ".".join(part for part in parts if part)
-
-
-def _listing_hash(items) -> str:
-    """Digest of names and labels of the items, so that a source that was changed between runs is noticed."""
-    digest = hashlib.sha256()
-    for i in range(len(items)):
-        label = None if items.labels is None else int(items.labels[i])
-        digest.update(json.dumps([items.name(i), label]).encode())
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

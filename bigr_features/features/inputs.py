@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..data.pixels import THIN, without_ends
+
 
 def input_channels(model: nn.Module) -> int:
     """Channels of the images that a model takes: its own word, or those of its first convolution."""
@@ -51,10 +53,41 @@ def image_transform(model: nn.Module, image_size: int | None = None) -> tuple[Ca
     sides = (sides, sides) if isinstance(sides, int) else tuple(sides)
     if image_size is not None:
         if own is not None and sides != (image_size, image_size):
-            raise ValueError(f"image_size={image_size}, but this model was built for {sides[0]} x {sides[1]}; create it with img_size.")
+            _check_other_size(model, image_size, sides)
         sides = (image_size, image_size)
     config.update(input_size=(channels, *sides), mean=config["mean"][:channels], std=config["std"][:channels])
-    return create_transform(**config), "L" if channels == 1 else "RGB"
+    transform = create_transform(**config)
+    if config.get("crop_mode") in (None, "center"):
+        transform = _WithoutEnds(transform, THIN * max(sides) / min(sides))
+    return transform, "L" if channels == 1 else "RGB"
+
+
+class _WithoutEnds:
+    """A transform that resizes the short side and then cuts the centre, for thin pictures too: only their middle is enlarged."""
+
+    def __init__(self, transform: Callable[[Image.Image], Tensor], ratio: float):
+        self.transform, self.ratio = transform, ratio
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return self.transform(without_ends(image, self.ratio))
+
+    def __repr__(self) -> str:
+        return repr(self.transform)
+
+
+def _check_other_size(model: nn.Module, image_size: int, sides: tuple[int, int]) -> None:
+    """Raise ValueError if a model cannot take images of another size than its own, or not of this one."""
+    embed = getattr(model, "patch_embed", None)
+    if not getattr(model, "dynamic_img_size", getattr(embed, "dynamic_img_size", False)) and getattr(embed, "strict_img_size", True):
+        raise ValueError(
+            f"image_size={image_size}, but this model was built for {sides[0]} x {sides[1]}; create it with img_size={image_size}, or with "
+            "dynamic_img_size=True if it has that."
+        )
+    patch = getattr(embed, "patch_size", None)
+    if patch is not None and not getattr(embed, "dynamic_img_pad", False):
+        patch = max(patch) if isinstance(patch, tuple | list) else patch
+        if image_size < 1 or image_size % patch:
+            raise ValueError(f"image_size={image_size} is no multiple of the model's patches of {patch} pixels; give one.")
 
 
 def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:

@@ -6,6 +6,7 @@ B batch, N tokens, K bits, D width
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,9 +139,9 @@ def read_out(
         streams = _timm_streams(model, images, readout)
     layered = {}
     for layer in readout.layers:
-        tokens, class_token = streams.pop(layer)
+        tokens, class_token, grid = streams.pop(layer)
         for pooling in readout.poolings:
-            layered[feature_name(layer, pooling)] = pool_tokens(tokens, class_token, pooling)
+            layered[feature_name(layer, pooling)] = pool_tokens(tokens, class_token, pooling, grid)
     return layered | found
 
 
@@ -152,7 +153,7 @@ def _codes(model: BiGRBackbone, images: Tensor, readout: Readout, item_seeds: np
     return torch.stack(drawn)
 
 
-def _bigr_streams(model, codes, readout, labels, item_seeds) -> dict[int, tuple[Tensor, Tensor | None]]:
+def _bigr_streams(model, codes, readout, labels, item_seeds) -> dict[int, tuple[Tensor, Tensor | None, tuple[int, int] | None]]:
     generator = model.generator
     mask = None
     if readout.mask_ratio:
@@ -161,10 +162,11 @@ def _bigr_streams(model, codes, readout, labels, item_seeds) -> dict[int, tuple[
         mask = lowest(noise, count).to(codes.device)  # (B, N)
     cond = generator.num_cond_tokens
     streams = generator.hidden_states(codes, labels, mask, list(readout.layers), return_prefix=True)
-    return {layer: (x[:, cond:], x[:, cond - 1] if cond else None) for layer, x in zip(readout.layers, streams, strict=True)}
+    grid = (generator.config.grid_size,) * 2
+    return {layer: (x[:, cond:], x[:, cond - 1] if cond else None, grid) for layer, x in zip(readout.layers, streams, strict=True)}
 
 
-def _timm_streams(model: nn.Module, images: Tensor, readout: Readout) -> dict[int, tuple[Tensor, Tensor | None]]:
+def _timm_streams(model: nn.Module, images: Tensor, readout: Readout) -> dict[int, tuple[Tensor, Tensor | None, tuple[int, int] | None]]:
     order = sorted(readout.layers)  # the order in which timm gives them
     prefixed = {"return_prefix_tokens": True} if has_class_token(model) else {}
     maps = model.forward_intermediates(images, indices=order, intermediates_only=True, stop_early=True, **prefixed)
@@ -172,10 +174,18 @@ def _timm_streams(model: nn.Module, images: Tensor, readout: Readout) -> dict[in
         raise ValueError(f"{type(model).__name__} gave {len(maps)} intermediates for layers {order}; it cannot be read layer by layer.")
     streams = {}
     for layer, item in zip(order, maps, strict=True):
-        grid, prefix = item if prefixed else (item, None)
-        tokens = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid  # (B, N, D)
-        streams[layer] = tokens, None if prefix is None else prefix[:, 0]
+        x, prefix = item if prefixed else (item, None)
+        tokens = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x  # (B, N, D)
+        grid = tuple(x.shape[2:]) if x.dim() == 4 else _grid_like(images, x.shape[1])
+        streams[layer] = tokens, None if prefix is None else prefix[:, 0], grid
     return streams
+
+
+def _grid_like(images: Tensor, count: int) -> tuple[int, int]:
+    """Rows and columns of tokens that come without them: in the proportions of the images. Their product is another count if none fit."""
+    height, width = images.shape[2:]
+    rows = max(1, round(math.sqrt(count * height / width)))
+    return rows, max(1, round(rows * width / height))
 
 
 def item_generator(seed: int, item: int, stream: int) -> torch.Generator:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..functional.checks import short
+from ..functional.printing import one_line
 from ..storage.atomic import create_atomically, json_bytes, write_atomically
 from ..storage.manifests import MANIFEST
 from .store import FORMAT, KIND, FeatureStore, check_sizes, read_store_manifest, shard_file
@@ -23,6 +24,7 @@ from .store import FORMAT, KIND, FeatureStore, check_sizes, read_store_manifest,
 log = logging.getLogger(__name__)
 
 MAY_CHANGE = ("versions", "batch_size")  # between runs; results then differ in the last digits
+MEANINGS = {"listing_sha256": "images of the source were added, removed or changed since (their names, labels, sizes or times differ)"}
 OWN_ARRAYS = ("ids", "sources", "positions", "labels")
 
 
@@ -94,7 +96,10 @@ class StoreWriter:
             if key not in MAY_CHANGE and self._manifest.get(key) != value
         ]
         if differing:
-            raise ValueError(f"{self.folder} holds a store made otherwise: {'; '.join(differing)}. Give another folder, or delete it.")
+            about = "".join(f" {key}: {text}." for key, text in MEANINGS.items() if self._manifest.get(key) != manifest.get(key))
+            raise ValueError(
+                f"{self.folder} holds a store made otherwise: {'; '.join(differing)}.{about} Give another folder, or delete it."
+            )
         for key in MAY_CHANGE:
             if self._manifest.get(key) != manifest.get(key):
                 log.warning("the store was begun with %s %s; its features may differ in the last digits", key, self._manifest.get(key))
@@ -206,7 +211,7 @@ class StoreWriter:
         skipped = [item for marker in markers for item in marker["skipped"]]
         if not described:
             first = skipped[0]
-            raise ValueError(f"none of the {self.num_items} images can be read; the first is {first['name']}: {first['reason']}.")
+            raise ValueError(f"none of the {self.num_items} images can be read; the first is {one_line(first['name'])}: {first['reason']}.")
         if any(features != described[0] for features in described):
             raise ValueError(f"the shards of {self.folder} differ in their features; delete the folder and extract again.")
         digest = hashlib.sha256()

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NOISE_SCHEDULES = ("linear", "cosine", "sigmoid")
-POSTERIORS = ("official", "exact")
+from .schedules import NOISE_SCHEDULES, POSTERIORS
 
 
 def keep_probabilities(num_timesteps: int, schedule: str = "linear") -> Tensor:

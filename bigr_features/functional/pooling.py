@@ -25,7 +25,7 @@ def layer_and_pooling(name: str) -> tuple[int | None, str | None]:
     return (int(found[1]), found[2]) if found else (None, None)
 
 
-def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str) -> Tensor:
+def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str, grid: tuple[int, int] | None = None) -> Tensor:
     """One vector an image, float32.
 
     Parameters
@@ -38,6 +38,8 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str) -> Ten
         Mean over the tokens; the class token; maximum over the tokens; class token and mean side by side (DINOv2's probe); the means
         over the four quarters of the token grid side by side, which keep where things are (spatial pyramid, Lazebnik et al. 2006,
         level 1). Of a grid with an odd side the quarters share its middle.
+    grid : (int, int), optional
+        Rows and columns of the token grid; a square by default.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str) -> Ten
     Raises
     ------
     ValueError
-        For another pooling, one that needs a class token where there is none, or "quarters" of tokens that are no square grid.
+        For another pooling, one that needs a class token where there is none, or "quarters" of tokens that are no such grid.
     """
     check_poolings((pooling,), has_class_token=class_token is not None)
     if pooling == "mean":
@@ -56,16 +58,22 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str) -> Ten
     if pooling == "cls":
         return class_token.float()
     if pooling == "quarters":
-        return _quarters(tokens.float())
+        return _quarters(tokens.float(), grid)
     return torch.cat([class_token.float(), tokens.float().mean(1)], dim=1)
 
 
-def _quarters(tokens: Tensor) -> Tensor:
-    side = math.isqrt(tokens.shape[1])
-    if side**2 != tokens.shape[1] or side < 2:
-        raise ValueError(f"pooling='quarters' needs a square grid of tokens, 2 x 2 or larger, but there are {tokens.shape[1]}; use mean.")
-    grid = tokens.transpose(1, 2).unflatten(2, (side, side))  # (B, D, G, G)
-    return F.adaptive_avg_pool2d(grid, 2).flatten(2).transpose(1, 2).flatten(1)  # (B, 4 D)
+def _quarters(tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    count = tokens.shape[1]
+    if grid is None:
+        grid = math.isqrt(count), math.isqrt(count)
+        if grid[0] ** 2 != count or grid[0] < 2:
+            raise ValueError(f"pooling='quarters' needs a square grid of tokens, 2 x 2 or larger, but there are {count}; use mean.")
+    if grid[0] * grid[1] != count or min(grid) < 2:
+        raise ValueError(
+            f"pooling='quarters' needs a grid of tokens, 2 x 2 or larger, but there are {count} as {grid[0]} x {grid[1]}; use mean."
+        )
+    maps = tokens.transpose(1, 2).unflatten(2, grid)  # (B, D, rows, columns)
+    return F.adaptive_avg_pool2d(maps, 2).flatten(2).transpose(1, 2).flatten(1)  # (B, 4 D)
 
 
 def check_poolings(poolings: tuple[str, ...], has_class_token: bool) -> None:

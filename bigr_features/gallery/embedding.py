@@ -12,8 +12,8 @@ from torch import nn
 
 from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
-from ..data.pixels import upright
-from ..data.sources import reason_of
+from ..data.items import reason_of
+from ..data.modes import upright
 from ..features.inputs import image_transform
 from ..features.readout import Readout, check_inputs, layer_count, read_out
 from ..functional.inference import autocast, evaluating

@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..data.folders import image_suffixes
 from ..data.item_reader import pixel_id
-from ..data.pixels import upright
-from ..data.sources import IMAGE_SUFFIXES, Items, open_items, reason_of
+from ..data.items import Files, Items, reason_of
+from ..data.modes import upright
+from ..data.sources import open_items
 from ..functional.checks import some
+from ..functional.printing import one_line
 from .embedding import Embedder
 from .gallery import Gallery
 
@@ -99,13 +102,13 @@ def add_images(
     reader = _Reader(source, split, limit, embedder, thumbnail_size)
     items, report, batch = reader.items, AddReport(), _Waiting()
     if len(items) == 0:
-        raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(IMAGE_SUFFIXES)} files.")
+        raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
     known = {(item["id"].partition("-")[0], item["source"]) for item in gallery.items()}
     chunks = [np.arange(i, min(i + batch_size, len(items))) for i in range(0, len(items), batch_size)]
     with tqdm(total=len(items), unit="image", desc="index", disable=None if progress else True) as bar:
         for chunk, (images, skipped) in zip(chunks, _read(reader, chunks, num_workers), strict=True):
             for name, reason in skipped:
-                log.warning("skipped %s: %s", name, reason)
+                log.warning("skipped %s: %s", one_line(name), reason)
             report.skipped += skipped
             fresh = [image for image in images if (image.id, image.source) not in known]
             report.known += len(images) - len(fresh)
@@ -116,7 +119,7 @@ def add_images(
             bar.update(len(chunk))
     if len(report.skipped) == len(items):
         name, reason = report.skipped[0]
-        raise ValueError(f"none of the {len(items)} images of {source} can be read; the first is {name}: {reason}.")
+        raise ValueError(f"none of the {len(items)} images of {source} can be read; the first is {one_line(name)}: {reason}.")
     batch.commit(gallery, items.class_names, report)
     return report
 
@@ -146,8 +149,8 @@ class _Reader:
     def items(self) -> Items:
         if self._items is None:
             path = Path(self.source)
-            if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
-                items = Items(1, lambda _: Image.open(path), lambda _: str(path))
+            if path.is_file() and path.suffix.lower() in image_suffixes():
+                items = Files([path])
             else:
                 items = open_items(self.source, self.split)
             self._items = items if self.limit is None else items.first(self.limit)

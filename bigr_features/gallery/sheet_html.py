@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from ..functional.printing import one_line
 from .cards import LEGEND, Card, Result, decoded, is_marked
 
 STYLE = """
@@ -58,7 +59,7 @@ def _figure(card: Card, kind: str, side: int, folder: Path) -> str:
     target = link_to(card.link, folder)
     framed = f"<span>{inner}</span>"
     if target is not None:
-        framed = f'<a href="{html.escape(target, quote=True)}" title="{html.escape(card.link, quote=True)}">{inner}</a>'
+        framed = f'<a href="{html.escape(target, quote=True)}" title="{html.escape(one_line(card.link), quote=True)}">{inner}</a>'
     lines = [html.escape(text) for text in card.lines]
     verdict = {None: "", True: " &#10003;", False: " &#10007;"}[card.same]
     caption = "<br>".join([f"<b>{lines[0]}</b>{verdict}", *lines[1:]]) if lines else ""
@@ -74,6 +75,6 @@ def link_to(source: str | None, folder: Path) -> str | None:
     try:
         if not Path(source).is_file():
             return None
-        return quote(Path(os.path.relpath(Path(source).resolve(), folder)).as_posix())
+        return quote(os.fsencode(Path(os.path.relpath(Path(source).resolve(), folder)).as_posix()))
     except (OSError, ValueError):  # too long a name, or another drive
         return None

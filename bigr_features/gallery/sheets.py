@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..functional.printing import one_line
 from ..storage.atomic import write_atomically
 from .cards import Card, Result
 from .contents import Contents
@@ -41,7 +42,7 @@ def card_of(gallery: Contents, item: str, first: str, label: int | None = None) 
     about = gallery.item(item)
     named = about["class_name"] if about["class_name"] is not None else None if about["label"] is None else f"class {about['label']}"
     source = about["source"]
-    lines = (first, *([named] if named else []), Path(source).name if source else about["id"][:12])
+    lines = (first, *([one_line(named)] if named else []), one_line(Path(source).name) if source else about["id"][:12])
     same = None if label is None or about["label"] is None else about["label"] == label
     return Card(gallery.thumbnail(item), lines, source, same)
 

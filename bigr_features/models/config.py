@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..functional.bernoulli import NOISE_SCHEDULES
+from ..functional.schedules import NOISE_SCHEDULES
 
 
 class _Config:

@@ -81,7 +81,8 @@ def plot_features(
         if method != "pca" and before is not None and np.array_equal(by_panel[before], by_panel[name]) and len(x) == len(features[before]):
             result = replace(result, points=turned_to_match(result.points, embeddings[before].points))
         embeddings[name], before = result, name
-        compared = normalized(check_features(x)) if result.settings["metric"] == "cosine" else x
+        compared = check_features(x)
+        compared = normalized(compared) if result.settings["metric"] == "cosine" else compared
         scores[name] = cluster_scores(compared, result.points, by_panel[name], max_items=score_items)
     texts = {name: (score.describe() if len(scores) == 1 else panel_scores(score)) for name, score in scores.items()}
     caption = caption_lines(embeddings, scores, note)

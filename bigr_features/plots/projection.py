@@ -11,6 +11,7 @@ METHODS = ("tsne", "umap", "pca")
 METRICS = ("euclidean", "cosine", "hamming")
 BACKENDS = ("sklearn", "opentsne")
 PCA_DIMENSIONS = 50
+LEAST, MOST = 1e-12, 1e12  # of the largest feature: squares, and sums of many, stay within float32
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,22 @@ def check_features(features: np.ndarray) -> np.ndarray:
         raise ValueError(f"features have shape {features.shape}; expected (items, dimensions) with 2 dimensions or more.")
     if len(features) < 3:
         raise ValueError(f"there is nothing to arrange with {len(features)} item(s); give 3 or more.")
-    x = features.astype(np.float32)
+    x = features if features.dtype.kind == "f" else features.astype(np.float32)
     wrong = np.flatnonzero(~np.isfinite(x).all(1))
     if len(wrong):
         some = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
         raise ValueError(f"features of {len(wrong)} of {len(x)} items hold NaN or infinity (items {some}); leave these items out.")
     if (x == x[0]).all():
         raise ValueError(f"the features of all {len(x)} items are the same, so there is nothing to draw; check the layer and the model.")
-    return x
+    return scaled(x)
+
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    """Finite features as float32, divided by a power of two if squares of them would overflow or vanish; else as they are."""
+    peak = float(np.abs(x).max())
+    if peak == 0 or LEAST <= peak <= MOST:
+        return x.astype(np.float32)
+    return np.ldexp(x.astype(np.float64), -int(np.frexp(peak)[1])).astype(np.float32)
 
 
 def check_settings(n: int, method: str, metric: str, is_bits: bool, perplexity: float, n_neighbors: int) -> None:

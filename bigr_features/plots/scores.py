@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .projection import scaled
+
 
 @dataclass(frozen=True)
 class SpaceScores:
@@ -91,7 +93,7 @@ def cluster_scores(
     ValueError
         For lengths that differ, fewer than 3 items, or n_neighbors of half the items or more.
     """
-    features, points = np.asarray(features, dtype=np.float32), np.asarray(points, dtype=np.float32)
+    features, points = scaled(np.asarray(features)), np.asarray(points, dtype=np.float32)
     n = len(points)
     if len(features) != n or (labels is not None and len(labels) != n):
         count = "no" if labels is None else len(labels)

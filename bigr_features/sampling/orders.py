@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from .noise import Noise
-
-ORDERS = ("entropy", "random", "raster", "halton")
+from .settings import ORDERS
 
 
 def known_ranks(order: str, mask: Tensor, noise: Noise) -> Tensor:

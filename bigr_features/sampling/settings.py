@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..functional import bernoulli, masking
-from .orders import ORDERS
+from ..functional import schedules
 
+ORDERS = ("entropy", "random", "raster", "halton")
 GUIDANCE_SCHEDULES = ("constant", "linear", "interval")
 BIT_RULES = ("bernoulli", "threshold")
 
@@ -67,8 +67,8 @@ class SamplingSettings:
     bits: str = "bernoulli"
 
     def __post_init__(self) -> None:
-        masking.reveal_counts(0, self.num_reveal_steps, self.mask_schedule)  # raises for the two
-        masking.gumbel_temperature_at(1.0, self.gumbel_temperature, self.gumbel_schedule)
+        schedules.reveal_counts(0, self.num_reveal_steps, self.mask_schedule)  # raises for the two
+        schedules.gumbel_temperature_at(1.0, self.gumbel_temperature, self.gumbel_schedule)
         if self.num_denoise_steps is not None and self.num_denoise_steps < 1:
             raise ValueError(f"num_denoise_steps={self.num_denoise_steps}, but a chain has at least 1 step.")
         if not 1 <= self.guidance_scale < math.inf:
@@ -80,8 +80,8 @@ class SamplingSettings:
         for name, choices in (("order", ORDERS), ("guidance_schedule", GUIDANCE_SCHEDULES), ("bits", BIT_RULES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}; choose one of {', '.join(choices)}.")
-        if self.posterior not in bernoulli.POSTERIORS:
-            raise ValueError(f"posterior {self.posterior!r} is unknown; choose one of {', '.join(bernoulli.POSTERIORS)}.")
+        if self.posterior not in schedules.POSTERIORS:
+            raise ValueError(f"posterior {self.posterior!r} is unknown; choose one of {', '.join(schedules.POSTERIORS)}.")
         if self.gumbel_temperature > 0 and self.order != "entropy":
             raise ValueError(
                 f"gumbel_temperature={self.gumbel_temperature} perturbs the confidence, which order={self.order!r} does not use; "

@@ -55,6 +55,10 @@ def _temporary(path: Path) -> Iterator[Path]:
     os.chmod(name, 0o644)
     try:
         yield Path(name)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # a write itself does not say to which file
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)

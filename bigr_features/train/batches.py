@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data import ImageSet
+from ..functional.printing import one_line
 from ..models.autoencoder import BinaryAutoencoder
 from .code_cache import CodeCache, to_images
 from .order import batch_positions, choices
@@ -53,7 +54,7 @@ def image_batches(images: ImageSet, wanted: Iterable[Wanted], device, num_worker
         if not readable.all():
             if not readable.any():
                 last = images.skipped[-1]
-                raise ValueError(f"none of the {len(readable)} images of a batch can be read; one is {last.name}: {last.reason}.")
+                raise ValueError(f"none of the {len(readable)} images of a batch can be read; one is {one_line(last.name)}: {last.reason}.")
             stand_ins = np.cumsum(readable) - 1
             stand_ins[~readable] = np.arange((~readable).sum()) % readable.sum()
             pixels, batch = pixels[stand_ins], batch._replace(items=batch.items[readable][stand_ins])

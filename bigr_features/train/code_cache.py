@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,69 +21,16 @@ from .. import checkpoints
 from ..data import VIEWS, ImageSet, open_images, side_for, views_of
 from ..functional.inference import autocast
 from ..functional.packing import pack_bits, packed_size, unpack_bits
+from ..functional.printing import one_line
 from ..models.autoencoder import BinaryAutoencoder
 from ..storage.atomic import write_atomically
 from ..storage.manifests import MANIFEST, read_manifest
 from .run import to_dict
+from .settings import EncodeConfig
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class EncodeConfig:
-    """Turn a set of images into a cache of codes for `bigr train`. An interrupted run continues where it stopped.
-
-    Parameters
-    ----------
-    tokenizer : Path
-        Folder of the tokenizer: `model` in the run folder of train-tokenizer.
-    source : str
-        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
-    out : Path
-        Folder of the cache.
-    split : str
-        Split of the source.
-    views : str
-        center, flip (image and mirror image) or ten_crop (five crops and their mirror images).
-    sample_bits : bool
-        Draw Bernoulli bits instead of thresholding at 0.5.
-    limit : int, optional
-        Take the first images only.
-    batch_size : int
-        Images encoded at a time.
-    shard_size : int
-        Images a shard.
-    num_workers : int
-        Processes that decode images, for sets too large for memory.
-    device : str
-        auto (an accelerator if there is one) or cpu.
-    precision : str
-        fp32 or bf16.
-    threads : int
-        CPU threads, 0 for the default.
-    seed : int
-        Of sampled bits.
-    config : Path, optional
-        Settings to start from: the config.json of an earlier cache.
-    """
-
-    tokenizer: Path
-    source: str
-    out: Path
-    split: str = "train"
-    views: str = "center"
-    sample_bits: bool = False
-    limit: int | None = None
-    batch_size: int = 256
-    shard_size: int = 8192
-    num_workers: int = 0
-    device: str = "auto"
-    precision: str = "fp32"
-    threads: int = 0
-    seed: int = 0
-    config: Path | None = None
 
 
 def encode(config: EncodeConfig) -> CodeCache:
@@ -141,7 +87,7 @@ def encode(config: EncodeConfig) -> CodeCache:
     if images.skipped:
         path = config.out / ("skipped.txt" if process.num_processes == 1 else f"skipped_{process.process_index}.txt")
         before = path.read_text().splitlines() if path.is_file() else []  # of a run that was interrupted
-        lines = dict.fromkeys([*before, *(f"{item.name}\t{item.reason}" for item in images.skipped)])
+        lines = dict.fromkeys([*before, *(f"{one_line(item.name)}\t{item.reason}" for item in images.skipped)])
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     process.wait_for_everyone()
     if process.is_main_process:

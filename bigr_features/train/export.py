@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,34 +12,10 @@ from .. import checkpoints
 from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
 from . import checkpoint
+from .settings import ExportConfig
 
 log = logging.getLogger(__name__)
 DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Write the averaged weights of a generator run, and its tokenizer, as two folders that load as one model.
-
-    Parameters
-    ----------
-    run : Path
-        Run folder of `bigr train`, finished or not.
-    out : Path
-        Folder to write into: the generator under `name`, the tokenizer as `tokenizer`.
-    name : str
-        Folder of the generator.
-    step : int, optional
-        Take this checkpoint; by default the finished model, or else the newest checkpoint.
-    dtype : str
-        float32, float16 or bfloat16.
-    """
-
-    run: Path
-    out: Path
-    name: str = "model"
-    step: int | None = None
-    dtype: str = "float16"
 
 
 def export(config: ExportConfig) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from .. import checkpoints
 from ..data import open_images
 from ..functional.inference import autocast
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
-from ..models.presets import GENERATORS
 from . import checkpoint, distributed, settings, state
 from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages, Wanted, plan
@@ -29,113 +26,9 @@ from .optimizer import build_optimizer
 from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
-from .settings import RunSettings
+from .settings import TrainConfig
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainConfig(RunSettings):
-    """Train a generator on the codes of a cache (`bigr encode`), or on images that are encoded on the fly.
-
-    Besides these it has the settings of `RunSettings`.
-
-    Parameters
-    ----------
-    tokenizer : Path
-        Folder of the tokenizer: `model` in the run folder of train-tokenizer.
-    out : Path
-        Run folder.
-    codes : Path, optional
-        Cache of codes. Give this or --source.
-    source : str, optional
-        Images, encoded in every step: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or a Hub data set.
-    split : str
-        Split of the source to train on.
-    flip : bool
-        With --source: mirror half of the images. A cache has its views instead.
-    sample_bits : bool
-        With --source: draw Bernoulli bits instead of thresholding at 0.5.
-    unconditional : bool
-        Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
-    preset : str
-        Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
-    model : GeneratorConfig
-        Shape of the generator.
-    weights : Path, optional
-        Folder of a generator whose weights training starts from: `model` in an earlier run folder.
-    timesteps_per_token : int
-        Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
-        work in the transcoder alone (4 in MAR, arXiv:2406.11838).
-    steps : int
-        Optimiser steps.
-    batch_size : int
-        Images a step, over all processes.
-    learning_rate : float
-        Of AdamW, after the warm-up.
-    weight_decay : float
-        Of AdamW; not for one-dimensional parameters, biases and the denoiser.
-    betas : tuple of two floats
-        Of AdamW.
-    warmup_steps : int
-        Steps over which the learning rate rises.
-    schedule : str
-        constant or cosine (down to 0 at the last step), after the warm-up.
-    ema_decay : float
-        Of the averaged weights, which are what is validated, sampled from and saved.
-    validate_every : int
-        Steps between validations.
-    checkpoint_every : int
-        Steps between checkpoints.
-    sample_every : int
-        Steps between pictures of generated images; 0 for none.
-    num_samples : int
-        Images in such a picture.
-    sample_reveal_steps : int
-        Steps in which their tokens are revealed.
-    sample_denoise_steps : int
-        Denoising steps of each.
-    guidance_scale : float
-        Of those pictures.
-    grad_checkpointing : bool
-        Compute activations of the trunk again in the backward pass, to save memory.
-    fsdp : bool
-        Shard parameters, gradients and optimiser state over the processes.
-    """
-
-    tokenizer: Path
-    out: Path
-    codes: Path | None = None
-    source: str | None = None
-    split: str = "train"
-    flip: bool = True
-    sample_bits: bool = False
-    unconditional: bool = False
-    preset: str = "bigr_nano"
-    model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
-    weights: Path | None = None
-    timesteps_per_token: int = 1
-    steps: int = 50_000
-    batch_size: int = 128
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.95)
-    warmup_steps: int = 500
-    schedule: str = "constant"
-    ema_decay: float = 0.9999
-    validate_every: int = 1_000
-    checkpoint_every: int = 1_000
-    sample_every: int = 5_000
-    num_samples: int = 100
-    sample_reveal_steps: int = 10
-    sample_denoise_steps: int = 20
-    guidance_scale: float = 2.5
-    grad_checkpointing: bool = False
-    fsdp: bool = False
-
-    def __post_init__(self) -> None:
-        if self.unconditional:
-            object.__setattr__(self, "model", replace(self.model, class_dropout=1.0))
 
 
 FREE = (

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpoints import read_checkpoint
 from ..evaluate.reconstruction import binary_entropy
 
 _VGG16_TAPS = (3, 8, 15, 22, 29)  # the last activation before each pooling
@@ -77,7 +78,7 @@ class PerceptualLoss(nn.Module):
                 "put them there (torchvision.models.vgg16(weights='DEFAULT') downloads them), give their path, or use --perceptual off."
             )
         layers = make_layers(cfgs["D"])
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         layers.load_state_dict({key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")})
         self.features = layers[: _VGG16_TAPS[-1] + 1].eval().requires_grad_(False)
         for layer in self.features:

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..functional.printing import one_line
 from ..storage.atomic import write_atomically
 from . import checkpoint
 
@@ -169,7 +170,10 @@ class Run:
     def write_skipped(self, skipped: list) -> None:
         """List the images that could not be read in skipped.txt (if there are any)."""
         if self.main and skipped:
-            lines = [f"{len(skipped)} images could not be read and were skipped\n", *(f"{item.name}\t{item.reason}\n" for item in skipped)]
+            lines = [
+                f"{len(skipped)} images could not be read and were skipped\n",
+                *(f"{one_line(item.name)}\t{item.reason}\n" for item in skipped),
+            ]
             write_atomically(self.path / "skipped.txt", "".join(lines).encode())
 
 

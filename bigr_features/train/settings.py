@@ -1,9 +1,12 @@
-"""Settings that every training command has."""
+"""Settings of the training commands: of all of them, and of each. They load no torch, so that `bigr train --help` is quick."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+from ..models.presets import GENERATORS, TOKENIZERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +18,9 @@ class RunSettings:
     micro_batches : int
         Parts in which each process runs its share of a batch (gradient accumulation).
     max_grad_norm : float
-        Gradients are clipped to this norm.
+        Norm to which gradients are clipped.
     ema_warmup : bool
-        Average over few steps at first.
+        Average over few steps at first (EMA warm-up).
     validation : int
         Images of the training split held out for validation.
     log_every : int
@@ -35,11 +38,11 @@ class RunSettings:
     device : str
         auto (an accelerator if there is one) or cpu.
     threads : int
-        CPU threads of a process, 0 for the default.
+        CPU threads per process; 0 for torch's default.
     num_workers : int
         Processes that decode images, for sets too large for memory.
     seed : int
-        Of weights, data order and draws.
+        Seed of the first weights, the order of the images and all draws.
     resume : bool
         Continue the run in `out`, if there is one.
     config : Path, optional
@@ -68,3 +71,291 @@ FREE = (
     "config", "resume", "validate_every", "log_every", "checkpoint_every", "keep_last", "keep_steps", "trackers", "device", "threads",
     "num_workers",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainTokenizerConfig(RunSettings):
+    """Train a tokenizer (binary or VQ autoencoder) on images.
+
+    Besides these it has the settings of `RunSettings`.
+
+    Parameters
+    ----------
+    source : str
+        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
+    out : Path
+        Run folder.
+    split : str
+        Split of the source to train on. Validation images are held out of it.
+    limit : int, optional
+        Take the first images only.
+    preset : str
+        Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
+        --model.* changes single numbers.
+    model : TokenizerConfig or VQTokenizerConfig
+        Shape of the tokenizer; it says which kind it is.
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Images per optimiser step, over all processes.
+    learning_rate : float
+        Step size of AdamW (betas 0.9 and 0.95), after the warm-up.
+    weight_decay : float
+        Decay per step of AdamW, over the learning rate; one-dimensional parameters and biases have none.
+    warmup_steps : int
+        Steps over which the learning rate rises.
+    schedule : str
+        constant or cosine (down to 0 at the last step), after the warm-up.
+    l1_weight : float
+        Weight of the mean absolute error in the loss, of pixels in [0, 1].
+    l2_weight : float
+        Weight of the mean squared error in the loss, of pixels in [0, 1]. LlamaGen's tokenizer has l1_weight 0 and l2_weight 4, which is 1
+        for its pixels in [-1, 1].
+    usage_weight : float
+        Binary tokenizer: weight of 1 minus the entropy (in bits) of each bit's mean over the batch, which keeps bits in use; 0 for none.
+    indecision_weight : float
+        Binary tokenizer: weight of p (1 - p), p the probability of a bit, which drives bits away from chance; 0 for none.
+    codebook_weight : float
+        VQ tokenizer: weight of the distance that pulls codes towards latents. Those of commitment and entropy belong to the model.
+    dead_after : int
+        VQ tokenizer: batches without a choice of a code after which it is dead. The log says how many are used, and warns of dead ones.
+    reseed_dead_codes : bool
+        VQ tokenizer: every `dead_after` steps, move dead codes onto latents of the batch.
+    perceptual : str
+        off, vgg16 (torchvision's weights where torch.hub keeps them) or the path of those weights.
+    perceptual_weight : float
+        Weight of the perceptual distance in the loss; has no effect without --perceptual.
+    adversarial_weight : float
+        Weight of the hinge PatchGAN term, which is multiplied by the adaptive weight of VQGAN; 0 for none.
+    adversarial_start : int
+        First step with that term; the discriminator trains from there too.
+    discriminator_width : int
+        Channels of the discriminator's first layer.
+    discriminator_depth : int
+        Halvings of the resolution in the discriminator.
+    discriminator_learning_rate : float
+        Step size of the discriminator's AdamW.
+    flip : bool
+        Mirror half of the images.
+    ema_decay : float
+        Decay per step of the averaged weights (EMA), which are validated and saved.
+    validate_every : int
+        Steps between validations.
+    checkpoint_every : int
+        Steps between checkpoints.
+    """
+
+    source: str
+    out: Path
+    split: str = "train"
+    limit: int | None = None
+    preset: str = "bigr_nano"
+    model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
+    steps: int = 10_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 200
+    schedule: str = "cosine"
+    l1_weight: float = 1.0
+    l2_weight: float = 2.0
+    usage_weight: float = 0.0
+    indecision_weight: float = 0.0
+    codebook_weight: float = 1.0
+    dead_after: int = 100
+    reseed_dead_codes: bool = False
+    perceptual: str = "off"
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 20_000
+    discriminator_width: int = 64
+    discriminator_depth: int = 3
+    discriminator_learning_rate: float = 1e-4
+    flip: bool = True
+    ema_decay: float = 0.999
+    validate_every: int = 500
+    checkpoint_every: int = 500
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Turn a set of images into a cache of codes for `bigr train`. An interrupted run continues where it stopped.
+
+    Parameters
+    ----------
+    tokenizer : Path
+        Folder of the tokenizer: `model` in the run folder of train-tokenizer.
+    source : str
+        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
+    out : Path
+        Folder of the cache.
+    split : str
+        Split of the source.
+    views : str
+        center, flip (image and mirror image) or ten_crop (five crops and their mirror images).
+    sample_bits : bool
+        Draw Bernoulli bits instead of thresholding at 0.5.
+    limit : int, optional
+        Take the first images only.
+    batch_size : int
+        Images encoded at a time.
+    shard_size : int
+        Images per shard.
+    num_workers : int
+        Processes that decode images, for sets too large for memory.
+    device : str
+        auto (an accelerator if there is one) or cpu.
+    precision : str
+        fp32 or bf16.
+    threads : int
+        CPU threads; 0 for torch's default.
+    seed : int
+        Seed of sampled bits.
+    config : Path, optional
+        Settings to start from: the config.json of an earlier cache.
+    """
+
+    tokenizer: Path
+    source: str
+    out: Path
+    split: str = "train"
+    views: str = "center"
+    sample_bits: bool = False
+    limit: int | None = None
+    batch_size: int = 256
+    shard_size: int = 8192
+    num_workers: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    threads: int = 0
+    seed: int = 0
+    config: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunSettings):
+    """Train a generator on the codes of a cache (`bigr encode`), or on images that are encoded on the fly.
+
+    Besides these it has the settings of `RunSettings`.
+
+    Parameters
+    ----------
+    tokenizer : Path
+        Folder of the tokenizer: `model` in the run folder of train-tokenizer.
+    out : Path
+        Run folder.
+    codes : Path, optional
+        Cache of codes. Give this or --source.
+    source : str, optional
+        Images, encoded in every step: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or a Hub data set.
+    split : str
+        Split of the source to train on.
+    flip : bool
+        With --source: mirror half of the images. A cache has its views instead.
+    sample_bits : bool
+        With --source: draw Bernoulli bits instead of thresholding at 0.5.
+    unconditional : bool
+        Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
+    preset : str
+        Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
+    model : GeneratorConfig
+        Shape of the generator.
+    weights : Path, optional
+        Folder of a generator whose weights training starts from: `model` in an earlier run folder.
+    timesteps_per_token : int
+        Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
+        work in the transcoder alone (4 in MAR, arXiv:2406.11838).
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Images per optimiser step, over all processes.
+    learning_rate : float
+        Step size of AdamW, after the warm-up.
+    weight_decay : float
+        Decay per step of AdamW, over the learning rate; one-dimensional parameters, biases and the denoiser have none.
+    betas : tuple of two floats
+        Decay rates of AdamW's two moments, per step.
+    warmup_steps : int
+        Steps over which the learning rate rises.
+    schedule : str
+        constant or cosine (down to 0 at the last step), after the warm-up.
+    ema_decay : float
+        Decay per step of the averaged weights (EMA), which are validated, sampled from and saved.
+    validate_every : int
+        Steps between validations.
+    checkpoint_every : int
+        Steps between checkpoints.
+    sample_every : int
+        Steps between pictures of generated images; 0 for none.
+    num_samples : int
+        Images in such a picture of generated images.
+    sample_reveal_steps : int
+        Steps in which the tokens of such a picture are revealed.
+    sample_denoise_steps : int
+        Denoising steps of the transcoder in each of those reveal steps.
+    guidance_scale : float
+        Guidance scale of those pictures, 1 or more; 1 is no guidance.
+    grad_checkpointing : bool
+        Compute activations of the trunk again in the backward pass, to save memory.
+    fsdp : bool
+        Shard parameters, gradients and optimiser state over the processes.
+    """
+
+    tokenizer: Path
+    out: Path
+    codes: Path | None = None
+    source: str | None = None
+    split: str = "train"
+    flip: bool = True
+    sample_bits: bool = False
+    unconditional: bool = False
+    preset: str = "bigr_nano"
+    model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
+    weights: Path | None = None
+    timesteps_per_token: int = 1
+    steps: int = 50_000
+    batch_size: int = 128
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_steps: int = 500
+    schedule: str = "constant"
+    ema_decay: float = 0.9999
+    validate_every: int = 1_000
+    checkpoint_every: int = 1_000
+    sample_every: int = 5_000
+    num_samples: int = 100
+    sample_reveal_steps: int = 10
+    sample_denoise_steps: int = 20
+    guidance_scale: float = 2.5
+    grad_checkpointing: bool = False
+    fsdp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unconditional:
+            object.__setattr__(self, "model", replace(self.model, class_dropout=1.0))
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write the averaged weights of a generator run, and its tokenizer, as two folders that load as one model.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder of `bigr train`, finished or not.
+    out : Path
+        Folder to write into: the generator under `name`, the tokenizer as `tokenizer`.
+    name : str
+        Folder of the generator.
+    step : int, optional
+        Take this checkpoint; by default the finished model, or else the newest checkpoint.
+    dtype : str
+        float32, float16 or bfloat16.
+    """
+
+    run: Path
+    out: Path
+    name: str = "model"
+    step: int | None = None
+    dtype: str = "float16"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from .. import checkpoints
 from ..data import ImageSet, open_images
 from ..evaluate import reconstruction as metrics
 from ..functional.inference import autocast
-from ..models.config import TokenizerConfig, VQTokenizerConfig
 from ..models.image_tokenizer import ImageTokenizer
-from ..models.presets import TOKENIZERS
 from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
 from .batches import Wanted, image_batches, plan
@@ -28,114 +25,10 @@ from .optimizer import build_optimizer
 from .order import hold_out
 from .run import Run
 from .schedule import learning_rate_factor, set_learning_rate
-from .settings import RunSettings
+from .settings import TrainTokenizerConfig
 from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer, check_settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainTokenizerConfig(RunSettings):
-    """Train a tokenizer (binary or VQ autoencoder) on images.
-
-    Besides these it has the settings of `RunSettings`.
-
-    Parameters
-    ----------
-    source : str
-        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
-    out : Path
-        Run folder.
-    split : str
-        Split of the source to train on. Validation images are held out of it.
-    limit : int, optional
-        Take the first images only.
-    preset : str
-        Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
-        --model.* changes single numbers.
-    model : TokenizerConfig or VQTokenizerConfig
-        Shape of the tokenizer; it says which kind it is.
-    steps : int
-        Optimiser steps.
-    batch_size : int
-        Images a step, over all processes.
-    learning_rate : float
-        Of AdamW with betas (0.9, 0.95), after the warm-up.
-    weight_decay : float
-        Of AdamW; not for one-dimensional parameters and biases.
-    warmup_steps : int
-        Steps over which the learning rate rises.
-    schedule : str
-        constant or cosine (down to 0 at the last step), after the warm-up.
-    l1_weight : float
-        Weight of the mean absolute error of pixels in [0, 1].
-    l2_weight : float
-        Weight of the mean squared error of pixels in [0, 1]. LlamaGen's tokenizer was trained with l1_weight 0 and l2_weight 4, which is 1
-        for its pixels in [-1, 1].
-    usage_weight : float
-        Binary tokenizer: weight of 1 minus the entropy of each bit's mean over the batch, which keeps bits in use.
-    indecision_weight : float
-        Binary tokenizer: weight of p (1 - p), which drives bits away from chance.
-    codebook_weight : float
-        VQ tokenizer: weight of the distance that pulls codes towards latents. Those of commitment and entropy belong to the model.
-    dead_after : int
-        VQ tokenizer: a code that so many batches did not choose is dead. The log says how many are used, and warns of dead ones.
-    reseed_dead_codes : bool
-        VQ tokenizer: every `dead_after` steps, move dead codes onto latents of the batch.
-    perceptual : str
-        off, vgg16 (torchvision's weights where torch.hub keeps them) or the path of those weights.
-    perceptual_weight : float
-        Of the perceptual distance.
-    adversarial_weight : float
-        Of the hinge PatchGAN term, 0 for none. It is multiplied by the adaptive weight of VQGAN.
-    adversarial_start : int
-        First step with that term; the discriminator trains from there too.
-    discriminator_width : int
-        Channels of its first layer.
-    discriminator_depth : int
-        Halvings of its resolution.
-    discriminator_learning_rate : float
-        Of its AdamW.
-    flip : bool
-        Mirror half of the images.
-    ema_decay : float
-        Of the averaged weights, which are what is validated and saved.
-    validate_every : int
-        Steps between validations.
-    checkpoint_every : int
-        Steps between checkpoints.
-    """
-
-    source: str
-    out: Path
-    split: str = "train"
-    limit: int | None = None
-    preset: str = "bigr_nano"
-    model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
-    steps: int = 10_000
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    schedule: str = "cosine"
-    l1_weight: float = 1.0
-    l2_weight: float = 2.0
-    usage_weight: float = 0.0
-    indecision_weight: float = 0.0
-    codebook_weight: float = 1.0
-    dead_after: int = 100
-    reseed_dead_codes: bool = False
-    perceptual: str = "off"
-    perceptual_weight: float = 1.0
-    adversarial_weight: float = 0.0
-    adversarial_start: int = 20_000
-    discriminator_width: int = 64
-    discriminator_depth: int = 3
-    discriminator_learning_rate: float = 1e-4
-    flip: bool = True
-    ema_decay: float = 0.999
-    validate_every: int = 500
-    checkpoint_every: int = 500
 
 
 FREE = (*settings.FREE, "source", "out", "preset")

@@ -73,9 +73,9 @@ def test_averaged_weights_are_the_default_and_raw_ones_can_be_asked_for(tmp_path
     torch.save(content, tmp_path / "training.pt")
     assert_same_weights(load_llamagen_tokenizer(tmp_path / "training.pt", TINY_VQ), averaged)
     assert_same_weights(load_llamagen_tokenizer(tmp_path / "training.pt", TINY_VQ, weights="model"), raw)
-    with pytest.raises(ValueError, match="has no entry 'average'; it holds model, ema"):
+    with pytest.raises(ValueError, match="has no weights 'average'; it holds model, ema, discriminator"):
         load_llamagen_tokenizer(tmp_path / "training.pt", TINY_VQ, weights="average")
-    with pytest.raises(ValueError, match="entry 'steps' is a int, but a dictionary of weights is expected"):
+    with pytest.raises(ValueError, match="has no weights 'steps'; it holds model, ema"):
         load_llamagen_tokenizer(tmp_path / "training.pt", TINY_VQ, weights="steps")
 
 
@@ -103,7 +103,10 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds a VQ tokenizer, not a binary tokenizer"):
         load_official_tokenizer(tmp_path / "bare.pt", TINY_TOKENIZER)
     torch.save({"model": {"tok_embeddings.weight": torch.zeros(3)}}, tmp_path / "gpt.pt")
-    with pytest.raises(ValueError, match=r"has no 'quantize\.embedding\.weight' among its weights; it holds tok_embeddings\.weight"):
+    with pytest.raises(
+        ValueError,
+        match=r"has no 'quantize\.embedding\.weight' among its weights, so it is no VQ tokenizer; it holds tok_embeddings\.weight",
+    ):
         load_llamagen_tokenizer(tmp_path / "gpt.pt", TINY_VQ)
     for config in (TokenizerConfig(), TINY):
         with pytest.raises(TypeError, match=rf"built from a VQTokenizerConfig, but a {type(config).__name__} was given"):

@@ -35,6 +35,22 @@ def test_quarters_are_means_over_the_quarters_of_the_grid(side):
     torch.testing.assert_close(pool_tokens(tokens, None, "quarters"), expected)
 
 
+@pytest.mark.parametrize("grid", [(2, 8), (8, 2), (3, 5), (4, 4), (2, 2), (1 + 4, 2), (7, 16)])
+def test_quarters_of_an_oblong_grid_are_those_of_the_real_grid(grid):
+    rows, columns = grid
+    tokens = torch.randn(2, rows * columns, 3, generator=torch.Generator().manual_seed(0))
+    maps, down, across = tokens.view(2, rows, columns, 3), -(-rows // 2), -(-columns // 2)
+    corners = [maps[:, y, x] for y in (slice(down), slice(-down, None)) for x in (slice(across), slice(-across, None))]
+    expected = torch.cat([corner.mean((1, 2)) for corner in corners], dim=1)
+    torch.testing.assert_close(pool_tokens(tokens, None, "quarters", grid), expected)
+
+
+@pytest.mark.parametrize("grid", [(1, 16), (16, 1), (4, 5)])
+def test_grids_without_quarters_are_refused(grid):
+    with pytest.raises(ValueError, match=f"'quarters' needs a grid of tokens.*there are 16 as {grid[0]} x {grid[1]}"):
+        pool_tokens(torch.zeros(1, 16, 2), None, "quarters", grid)
+
+
 @pytest.mark.parametrize("count", [1, 6, 65])
 def test_quarters_of_no_square_are_refused(count):
     with pytest.raises(ValueError, match=f"square grid of tokens, 2 x 2 or larger, but there are {count}"):

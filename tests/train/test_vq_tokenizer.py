@@ -17,7 +17,8 @@ from bigr_features.train import checkpoint
 from bigr_features.train.codebook import CodebookWatch
 from bigr_features.train.ema import EMA
 from bigr_features.train.run import from_dict, read_config, to_dict
-from bigr_features.train.tokenizer import Autoencode, TrainTokenizerConfig, train_tokenizer
+from bigr_features.train.settings import TrainTokenizerConfig
+from bigr_features.train.tokenizer import Autoencode, train_tokenizer
 
 from .small import TOKENIZER, VQ_TOKENIZER, logged
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import make_classification
 
 from bigr_features import KNNClassifier, LinearProbe
-from bigr_features.evaluate.few_shot import draw_per_class, few_shot
+from bigr_features.evaluate.shots import draw_per_class, few_shot
 
 
 @pytest.fixture(scope="module")

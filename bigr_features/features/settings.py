@@ -1,0 +1,61 @@
+"""Settings of an extraction; they load no torch, so that `bigr extract --help` is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionSettings:
+    """What is extracted, from what.
+
+    Parameters
+    ----------
+    source : str
+        Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
+    split : str
+        Split of the source.
+    limit : int, optional
+        Take the first images only.
+    layers : tuple of int, optional
+        0-based layers, negative from the end; all by default.
+    pooling : tuple of str
+        Poolings over the tokens of a layer: some of mean, cls, max, concat and quarters (means over the quarters of the token grid).
+    bits : bool
+        Store the tokenizer's bits too (BiGR).
+    mask_ratio : float
+        Share of tokens hidden, in [0, 1) (BiGR).
+    condition : str
+        Class condition (BiGR): null (no class), a class index for all images, or label (each image's own label, which
+        tells the model the answer: not for measuring how well features predict labels).
+    sample_bits : bool
+        Draw Bernoulli bits instead of thresholding at 0.5 (BiGR).
+    seed : int
+        Seed of masks, sampled bits and random weights.
+    dtype : str
+        Precision of the forward pass: fp32 or bf16.
+    image_size : int, optional
+        Side of the inputs in pixels, for models that take any size.
+    batch_size : int
+        Images per forward pass.
+    shard_size : int
+        Images per shard; an interrupted run loses one shard at most.
+    num_workers : int
+        Processes that read images ahead.
+    """
+
+    source: str
+    split: str = "train"
+    limit: int | None = None
+    layers: tuple[int, ...] | None = None
+    pooling: tuple[str, ...] = ("mean",)
+    bits: bool = False
+    mask_ratio: float = 0.0
+    condition: str = "null"
+    sample_bits: bool = False
+    seed: int = 0
+    dtype: str = "fp32"
+    image_size: int | None = None
+    batch_size: int = 64
+    shard_size: int = 2048
+    num_workers: int = 0

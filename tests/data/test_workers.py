@@ -1,0 +1,82 @@
+"""Promises of worker processes: what they take can be pickled, however they are started, and they read what one process reads."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from bigr_features.data import open_images
+from bigr_features.data.images import _Reader
+from bigr_features.data.item_reader import ItemReader
+from bigr_features.data.sources import open_items
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A folder, a table and a sample."""
+    for i in range(6):
+        (tmp_path / "folder" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 10), (40 * i, 0, 0)).save(tmp_path / "folder" / "ab"[i % 2] / f"{i}.png")
+    (tmp_path / "folder" / "a" / "broken.png").write_bytes(b"no image")
+    return {"folder": str(tmp_path / "folder"), "sample": "sample:digits"}
+
+
+@pytest.fixture
+def table(tmp_path, sources, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    paths = sorted((tmp_path / "folder").rglob("?.png"))
+    table = datasets.Dataset.from_dict({"image": [{"bytes": path.read_bytes(), "path": None} for path in paths], "label": [0, 1] * 3})
+    table.cast_column("image", datasets.Image()).to_parquet(tmp_path / "d.parquet")
+    return str(tmp_path / "d.parquet")
+
+
+def pixels_of(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.resize((4, 4))))
+
+
+@pytest.mark.parametrize("kind", ["folder", "sample", "table"])
+@pytest.mark.parametrize("memory_limit", [0, 1 << 30])
+def test_sets_and_items_survive_pickling(kind, memory_limit, sources, table):
+    source = (sources | {"table": table})[kind]
+    items = open_items(source, "train").first(5)
+    again = pickle.loads(pickle.dumps(items))
+    assert [again.name(i) for i in range(5)] == [items.name(i) for i in range(5)]
+    assert again.listing_sha256() == items.listing_sha256()
+    images = open_images(source, size=8, limit=5, memory_limit=memory_limit)
+    copied = pickle.loads(pickle.dumps(images))
+    for one, other in zip(images.read(np.arange(len(images))), copied.read(np.arange(len(images))), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert copied.labels.tolist() == images.labels.tolist()
+    assert copied.skipped == images.skipped
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_of_every_kind_read_the_same(method, sources):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    chunks = [np.array([0, 1, 2, 3]), np.array([6, 5])]
+    images = open_images(sources["folder"], size=8, memory_limit=0)
+    reader = ItemReader(sources["folder"], "train", None, pixels_of)
+    alone = [images.read(chunk) for chunk in chunks]
+    loader = DataLoader(_Reader(images), batch_size=None, sampler=chunks, num_workers=1, multiprocessing_context=method)
+    for (pixels, readable), (found, which, problems) in zip(alone, loader, strict=True):
+        np.testing.assert_array_equal(found, pixels)
+        np.testing.assert_array_equal(which, readable)
+        assert len(problems) == (~readable).sum()
+    loader = DataLoader(reader, batch_size=None, sampler=chunks, num_workers=1, collate_fn=_same, multiprocessing_context=method)
+    for chunk, batch in zip(chunks, loader, strict=True):
+        expected = reader[chunk]
+        assert batch.ids == expected.ids
+        assert batch.skipped == expected.skipped
+        torch.testing.assert_close(batch.images, expected.images)
+
+
+def _same(batch):
+    return batch
