@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..functional.checks import some
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
+VQ_CODEBOOK = "quantize.embedding.weight"  # the entry by which official VQ tokenizers are known
 
 
 # entries under which training programs keep weights, averaged ones first

@@ -83,7 +83,8 @@ def _parsed(name: str | None, args: list[str]):
         kind = _named(COMMANDS[name][0])
         start = _starting_point(name, kind, args[1:])
         given = {} if start is None else {"default": start}
-        return tyro.cli(kind, prog=f"bigr {name}", args=args[1:], **given)
+        one_model = (tyro.conf.AvoidSubcommands,)  # of several kinds of model, the one that the preset or --config names
+        return tyro.cli(kind, prog=f"bigr {name}", args=args[1:], config=one_model, **given)
     kinds = {name: _named(settings) for name, (settings, _) in COMMANDS.items()}
     choices = tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in kinds.items())
     return tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007

@@ -100,6 +100,20 @@ def test_wrong_input_is_one_line(runs, monkeypatch, args, message):
     assert not (runs / "x" / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("preset", "has", "lacks"), [("bigr_nano", "code-dim", "codebook-size"), ("llamagen_nano", "codebook-size", "code-dim")]
+)
+def test_the_preset_says_which_kind_of_tokenizer_is_trained(capsys, preset, has, lacks):
+    with pytest.raises(SystemExit):
+        main(["train-tokenizer", "--preset", preset, "--help"])
+    shown = capsys.readouterr().out
+    assert f"--model.{has}" in shown
+    assert f"--model.{lacks} " not in shown
+    with pytest.raises(SystemExit) as ended:
+        main(["train-tokenizer", "--preset", preset, "--source", "s", "--out", "x", f"--model.{lacks}", "8"])
+    assert ended.value.code == 2
+
+
 def test_a_missing_option_is_named(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["train", "--out", "x"])
