@@ -24,14 +24,14 @@ def train_mask_count(num_tokens: int, step: int) -> int:
 
     Computed in float32, as the public training code does; at exact boundaries (N=36, step=24) that rounding decides.
     """
-    ratio = torch.cos(torch.tensor(math.pi / 2, dtype=torch.float32) * torch.tensor(step / num_tokens))
-    return max(1, int(ratio * num_tokens))
+    ratio = torch.cos(torch.tensor(math.pi / 2, dtype=torch.float32) * torch.tensor([step / num_tokens], dtype=torch.float32))
+    return max(1, int((ratio * num_tokens).tolist()[0]))
 
 
 def draw_mask_count(num_tokens: int, generator: torch.Generator | None = None) -> int:
     """One draw of the number of hidden tokens for a training batch, cosine-distributed; see `train_mask_count`."""
     device = generator.device if generator is not None else "cpu"
-    step = int(torch.randint(num_tokens, (), generator=generator, device=device))
+    step = torch.randint(num_tokens, (1,), generator=generator, device=device).tolist()[0]
     return train_mask_count(num_tokens, step)
 
 
@@ -39,6 +39,19 @@ def lowest(noise: Tensor, count: int) -> Tensor:
     """Mask (B, N) that is True at the `count` smallest entries of each row of noise (B, N)."""
     hidden = noise.topk(count, dim=-1, largest=False).indices  # (B, count)
     return torch.zeros_like(noise, dtype=torch.bool).scatter_(1, hidden, True)
+
+
+def positions_of(mask: Tensor, count: int | None = None) -> Tensor:
+    """Positions (M,) in the flattened mask where it is True, ascending.
+
+    Parameters
+    ----------
+    count : int, optional
+        How many there are, if that is known: the host then need not wait for the device to count them.
+    """
+    if count is None:
+        return mask.flatten().nonzero().squeeze(1)
+    return (~mask.flatten()).to(torch.uint8).argsort(stable=True)[:count]
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator | None = None, device=None) -> Tensor:

@@ -47,16 +47,11 @@ class GeneratorLoss(nn.Module):
 
     def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, its cross-entropy part and the bit accuracy, of codes (B, N, K) and labels (B,), with everything random given."""
-        if labels is not None:
-            labels = torch.where(draws.dropped, self.model.null_class, labels)
-        hidden = codes.flatten(0, 1).index_select(0, draws.rows)  # (M, K)
-        noisy = None if draws.flips is None else (hidden - draws.flips).abs()
         kernel = attention_kernel(codes.device, self.precision)
         if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
             kernel = nullcontext()
         with autocast(codes.device, self.precision), kernel:
-            condition = self.model(codes, labels, draws.mask).flatten(0, 1).index_select(0, draws.rows)  # (M, D)
-            terms = self.model.transcoder.loss(condition, hidden, draws.timesteps, noisy)
+            terms = self.model.loss(codes, labels, **draws.loss_arguments(codes))
         return terms.loss, terms.bce, terms.bit_accuracy
 
 
@@ -98,7 +93,7 @@ def train(config: TrainConfig) -> Path:
     module = distributed.shard(module, model.trunk.blocks) if config.fsdp else accelerator.prepare(module)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.betas)
     ema = EMA(model, config.ema_decay, config.ema_warmup)
-    generator = torch.Generator(device).manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)  # of the CPU: see `draws`
     checkpoint.seed(config.seed + accelerator.process_index)  # dropout
     monitor = Monitor(accelerator)
     first, best, last_good = 0, None, None
@@ -119,7 +114,7 @@ def train(config: TrainConfig) -> Path:
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
         codes, labels = next(batches)
-        draws = draw(model, config.batch_size, generator, config.timesteps_per_token).part(mine)
+        draws = draw(model, config.batch_size, generator, config.timesteps_per_token).part(mine).to(device)
 
         totals: dict[str, Tensor] = {}
         for last, part in distributed.parts(len(codes), config.micro_batches):
@@ -165,14 +160,14 @@ def train(config: TrainConfig) -> Path:
 @torch.no_grad()
 def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: TrainConfig, accelerator) -> dict[str, float]:
     """Means over held-out images of what training minimises, with the same masks and noise every time."""
-    generator = torch.Generator(accelerator.device).manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     count = len(items) // accelerator.num_processes * accelerator.num_processes
     chunks = [items[start : min(start + config.batch_size, count)] for start in range(0, count, config.batch_size)]
     shares = [distributed.share(accelerator, len(chunk)) for chunk in chunks]
     wanted = [Wanted(0, chunk[mine]) for chunk, mine in zip(chunks, shares, strict=True)]
     total = torch.zeros(3, device=accelerator.device)
     for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(wanted, accelerator.device), strict=True):
-        draws = draw(model, len(chunk), generator, config.timesteps_per_token).part(mine)
+        draws = draw(model, len(chunk), generator, config.timesteps_per_token).part(mine).to(accelerator.device)
         draws.dropped = torch.zeros_like(draws.dropped)
         total += torch.stack(module(codes, labels, draws)).float() * (len(chunk) / count)
     means = distributed.mean_over_processes(accelerator, total).tolist()
