@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..functional import bernoulli
+from ..functional.inference import to_device
 from ..models.generator import BiGR
 
 
@@ -40,10 +41,7 @@ class Draws:
 
     def to(self, device: torch.device) -> Draws:
         """The draws on a device; the host does not wait for the copy."""
-        if torch.device(device).type == "cpu":
-            return self
-        pin = torch.device(device).type == "cuda"
-        return self._map(lambda tensor: (tensor.pin_memory() if pin else tensor).to(device, non_blocking=True))
+        return self._map(lambda tensor: to_device(tensor, device))
 
     def _map(self, function) -> Draws:
         tensors = (self.dropped, self.mask, self.timesteps, self.flips)

@@ -17,14 +17,14 @@ from ..models.autoencoder import BinaryAutoencoder
 from ..models.generator import BiGR
 from . import checkpoint, distributed, settings, state
 from .attention import attention_kernel
-from .batches import CachedCodes, EncodedImages, Wanted, plan
+from .batches import CachedCodes, EncodedImages
 from .code_cache import CodeCache
 from .draws import Draws, draw
 from .ema import EMA
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .order import hold_out
 from .run import Run
+from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainConfig
 
@@ -106,8 +106,8 @@ def train(config: TrainConfig) -> Path:
         checkpoints.save_model(tokenizer, run.path / "tokenizer")
 
     mine = distributed.share(accelerator, config.batch_size)
-    wanted = plan(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
-    batches = data.batches(wanted, device)
+    sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
+    batches = data.batches(sampler, device)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
     for step in progress:
         module.train()
@@ -164,9 +164,9 @@ def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: Tr
     count = len(items) // accelerator.num_processes * accelerator.num_processes
     chunks = [items[start : min(start + config.batch_size, count)] for start in range(0, count, config.batch_size)]
     shares = [distributed.share(accelerator, len(chunk)) for chunk in chunks]
-    wanted = [Wanted(0, chunk[mine]) for chunk, mine in zip(chunks, shares, strict=True)]
+    sampler = [SampledBatch(0, chunk[mine]) for chunk, mine in zip(chunks, shares, strict=True)]
     total = torch.zeros(3, device=accelerator.device)
-    for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(wanted, accelerator.device), strict=True):
+    for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(sampler, accelerator.device), strict=True):
         draws = draw(model, len(chunk), generator, config.timesteps_per_token).part(mine).to(accelerator.device)
         draws.dropped = torch.zeros_like(draws.dropped)
         total += torch.stack(module(codes, labels, draws)).float() * (len(chunk) / count)

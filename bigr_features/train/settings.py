@@ -170,6 +170,8 @@ class TrainTokenizerConfig(RunSettings):
 class EncodeConfig:
     """Turn a set of images into a cache of codes for `bigr train`. An interrupted run continues where it stopped.
 
+    Several processes (torchrun, or RANK and WORLD_SIZE set by hand) share the shards and nothing else; the last one finishes the cache.
+
     Parameters
     ----------
     tokenizer : Path

@@ -18,13 +18,13 @@ from ..functional.inference import autocast
 from ..models.autoencoder import BinaryAutoencoder, straight_through
 from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
-from .batches import Wanted, image_batches, plan
+from .batches import image_batches
 from .ema import EMA
 from .losses import PerceptualLoss, indecision_loss, reconstruction_loss, usage_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .order import hold_out
 from .run import Run
+from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainTokenizerConfig
 
@@ -100,8 +100,8 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     accelerator.init_trackers("tensorboard")
 
     mine = distributed.share(accelerator, config.batch_size)
-    wanted = plan(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
-    batches = image_batches(images, wanted, device, config.num_workers)
+    sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
+    batches = image_batches(images, sampler, device, config.num_workers)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
     for step in progress:
         module.train()
@@ -179,8 +179,8 @@ def loss_terms(
 def validate(module: nn.Module, images: ImageSet, items: np.ndarray, batch_size: int, device) -> tuple[dict[str, float], Tensor]:
     """PSNR, SSIM, bit usage and entropy over held-out images with thresholded bits; and 16 originals above their reconstructions."""
     psnr, ssim, usage, certainty, picture = [], [], 0.0, 0.0, None
-    wanted = [Wanted(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
-    for batch, _ in image_batches(images, wanted, device):
+    sampler = [SampledBatch(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
+    for batch, _ in image_batches(images, sampler, device):
         reconstruction, probabilities, bits = module(batch)
         psnr.append(metrics.psnr(batch, reconstruction))
         ssim.append(metrics.ssim(batch, reconstruction))
