@@ -53,10 +53,10 @@ def local_device(name: str = "auto") -> torch.device:
     return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count())
 
 
-def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor of the CPU on a device; the host does not wait for the copy (through pinned memory on CUDA)."""
-    device = torch.device(device)
-    if device.type == "cpu":
+def to_device(tensor: Tensor, device: torch.device | str | None) -> Tensor:
+    """A tensor on a device; the host does not wait for a copy from the CPU (it goes through pinned memory to CUDA)."""
+    device = torch.device(device) if device is not None else tensor.device
+    if device.type == "cpu" or tensor.device.type != "cpu":
         return tensor.to(device)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 

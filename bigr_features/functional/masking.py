@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .inference import to_device
 from .schedules import GUMBEL_SCHEDULES, MASK_SCHEDULES, gumbel_temperature_at, masked_fraction, reveal_counts
 
 __all__ = [
     "GUMBEL_SCHEDULES", "MASK_SCHEDULES", "draw_mask_count", "gumbel_noise", "gumbel_temperature_at", "lowest", "masked_fraction",
-    "reveal_counts", "train_mask_count",
+    "positions_of", "reveal_counts", "train_mask_count",
 ]  # fmt: skip
 
 
@@ -58,4 +59,5 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator | None = Non
     """Standard Gumbel draws, float32."""
     uniform = torch.rand(shape, generator=generator, device=generator.device if generator is not None else device)
     tiny = np.finfo(np.float32).tiny
+from .inference import to_device
     return -torch.log(-torch.log(uniform.clamp(min=tiny, max=1 - 2**-24))).to(device)

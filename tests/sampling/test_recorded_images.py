@@ -20,6 +20,7 @@ CASES = {
     "random": {"order": "random"},
     "raster": {"order": "raster", "guidance_scale": 1.0},
     "halton": {"order": "halton", "bits": "threshold"},
+    "threshold": {"bits": "threshold", "gumbel_temperature": 0.3},
     "interval": {"guidance_schedule": "interval", "guidance_interval": (0.2, 0.7), "num_denoise_steps": 1},
     "exact": {"posterior": "exact", "num_reveal_steps": 3, "temperature": 0.7},
 }
@@ -84,6 +85,10 @@ RECORDED = {
     ("exact", "float32", "generator"): ("f1b655022743c589", "12caeb340993e10b"),
     ("exact", "float64", "seeds"): ("967eae65bd9f73b6", "d12c276959867a97"),
     ("exact", "float64", "generator"): ("1426b48488fd1b26", "c2699e309e1b9e0b"),
+    ("threshold", "float32", "seeds"): ("25918f394380b52b", "8c53ca2ae4540a4b"),
+    ("threshold", "float32", "generator"): ("811225f5f85fbc6a", "8541584298e2d353"),
+    ("threshold", "float64", "seeds"): ("a75a453551a3b2b5", "d99eca5c037d13fc"),
+    ("threshold", "float64", "generator"): ("cea5706d0813957b", "4be1e385b57ee5e9"),
     "inpaint": "b41eb2c3c3acd079",
     "enrich": "dd45de8ed70d8f43",
 }
