@@ -12,6 +12,7 @@ from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig, TokenizerConfig
 from ..models.generator import BiGR
 from ..storage.atomic import write_atomically
+from ..storage.json_files import write_json
 from .files import filled, read_safetensors
 
 FORMAT_VERSION = 1
@@ -38,7 +39,7 @@ def save_model(model: BinaryAutoencoder | BiGR, folder: str | Path, dtype: torch
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     config = {"format": FORMAT_VERSION, "kind": kind, "config": model.config.to_dict()}
     write_atomically(folder / "model.safetensors", safetensors.torch.save(state))
-    write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    write_json(folder / "config.json", config)
 
 
 def load_model(folder: str | Path) -> BinaryAutoencoder | BiGR:

@@ -59,5 +59,4 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator | None = Non
     """Standard Gumbel draws, float32."""
     uniform = torch.rand(shape, generator=generator, device=generator.device if generator is not None else device)
     tiny = np.finfo(np.float32).tiny
-from .inference import to_device
-    return -torch.log(-torch.log(uniform.clamp(min=tiny, max=1 - 2**-24))).to(device)
+    return to_device(-torch.log(-torch.log(uniform.clamp(min=tiny, max=1 - 2**-24))), device)

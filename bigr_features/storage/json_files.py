@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .atomic import write_atomically
 
 
@@ -31,7 +29,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # of numpy, which settings need not load
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} cannot stand in a JSON file: {value!r}.")
 
@@ -42,5 +40,6 @@ def json_bytes(content: Any) -> bytes:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write a JSON file whole or not at all. The folder must be there."""
+    """Write a JSON file whole or not at all, and the folder it lies in if need be."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json_bytes(content))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import checkpoints
 from ..data import open_images
-from ..functional.inference import autocast
+from ..functional.inference import autocast, in_chunks
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.generator import BiGR
 from . import checkpoint, distributed, settings, state
@@ -29,6 +29,8 @@ from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainConfig
 
 log = logging.getLogger(__name__)
+
+DECODED_AT_A_TIME = 16
 
 
 FREE = (
@@ -101,7 +103,7 @@ def train(config: TrainConfig) -> Path:
         first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
         run.state, last_good = None, first
         log.info("continuing after step %d", first)
-    accelerator.init_trackers("tensorboard")
+    run.start_trackers(accelerator)
     if main:
         checkpoints.save_model(tokenizer, run.path / "tokenizer")
 
@@ -132,17 +134,18 @@ def train(config: TrainConfig) -> Path:
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good)
             progress.set_postfix(loss=f"{values['loss']:.4f}")
+        improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
                 values = validate(module.eval(), model, data, held_out, config, accelerator)
             run.log(accelerator, step, "validation", values)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4f}" for key, value in values.items()))
-            if best is None or values["loss"] < best["loss"]:
-                best = {"step": step, "loss": values["loss"]}
-        if config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
+            improved = checkpoint.improves(best, "loss", values["loss"])
+            best = {"step": step, "loss": values["loss"]} if improved else best
+        if main and config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
             with ema.swapped():
                 run.save_picture(accelerator, step, sample(model.eval(), tokenizer, config), columns=10)
-        if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
+        if checkpoint.due(config, step, improved):
             monitor.check(last_good)
             state.save(run, step, best, model, optimizer, ema, generator, accelerator)
             last_good = step
@@ -188,7 +191,7 @@ def sample(model: BiGR, tokenizer: BinaryAutoencoder, config: TrainConfig) -> Te
         labels, num_reveal_steps=config.sample_reveal_steps, num_denoise_steps=steps, guidance_scale=scale, generator=generator
     )
     with torch.no_grad():
-        return tokenizer.decode(codes)
+        return in_chunks(tokenizer.decode, codes, DECODED_AT_A_TIME)
 
 
 def _open_data(config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str) -> CachedCodes | EncodedImages:

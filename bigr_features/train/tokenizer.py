@@ -97,7 +97,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
             adversary.load_state_dict(run.state["adversary"])
         run.state, last_good = None, first
         log.info("continuing after step %d", first)
-    accelerator.init_trackers("tensorboard")
+    run.start_trackers(accelerator)
 
     mine = distributed.share(accelerator, config.batch_size)
     sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
@@ -135,15 +135,16 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good)
             progress.set_postfix(loss=f"{values['loss']:.4f}")
+        improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
                 values, picture = validate(module.eval(), images, held_out, config.batch_size, device)
             run.log(accelerator, step, "validation", values)
             run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
-            if best is None or values["psnr"] > best["psnr"]:
-                best = {"step": step, "psnr": values["psnr"]}
-        if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
+            improved = checkpoint.improves(best, "psnr", values["psnr"], higher=True)
+            best = {"step": step, "psnr": values["psnr"]} if improved else best
+        if checkpoint.due(config, step, improved):
             monitor.check(last_good)
             more = {"adversary": adversary.state_dict()} if adversary is not None else {}
             state.save(run, step, best, model, optimizer, ema, generator, accelerator, more)
