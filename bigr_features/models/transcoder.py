@@ -133,6 +133,7 @@ class Transcoder(nn.Module):
         self.config = config
         self.denoiser = Denoiser(config, device=device, dtype=dtype)
         levels, schedule = config.num_timesteps, config.noise_schedule
+        keep_numbers(levels, schedule)  # made now, in float64 on the CPU, so that sampling makes no table
         self.keep = ConstantTable(lambda: bernoulli.keep_probabilities(levels, schedule), device=device, dtype=dtype)
 
     def init_weights(self) -> None:
