@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import checkpoints
 from ..data import VIEWS, ImageSet, open_images, side_for, views_of
-from ..data.sources import Skipped
+from ..data.items import Skipped
 from ..functional.inference import autocast, local_device, to_device
 from ..functional.packing import pack_bits, packed_size
 from ..functional.printing import one_line
@@ -63,6 +63,7 @@ def encode(config: EncodeConfig) -> CodeCache | None:
             "tokenizer": identity,
             "source": config.source,
             "split": config.split,
+            "listing_sha256": images.listing_sha256(),
             "image_size": size,
             "in_chans": tokenizer.in_chans,
             "views": config.views,
