@@ -63,6 +63,15 @@ def mean_over_processes(accelerator, values: Tensor) -> Tensor:
     return accelerator.reduce(values, reduction="mean") if accelerator.num_processes > 1 else values
 
 
+def of_main(accelerator, value):
+    """What the main process says, so that all do the same where rounding could part them."""
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
+
+
 def shard(module: nn.Module, blocks) -> nn.Module:
     """Shard parameters over all processes (FSDP), gathered block by block in a pass. For optimisers that are built afterwards.
 

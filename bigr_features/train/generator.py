@@ -140,7 +140,7 @@ def train(config: TrainConfig) -> Path:
                 values = validate(module.eval(), model, data, held_out, config, accelerator)
             run.log(accelerator, step, "validation", values)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4f}" for key, value in values.items()))
-            improved = checkpoint.improves(best, "loss", values["loss"])
+            improved = distributed.of_main(accelerator, checkpoint.improves(best, "loss", values["loss"]))
             best = {"step": step, "loss": values["loss"]} if improved else best
         if main and config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
             with ema.swapped():

@@ -142,7 +142,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
             run.log(accelerator, step, "validation", values)
             run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
-            improved = checkpoint.improves(best, "psnr", values["psnr"], higher=True)
+            improved = distributed.of_main(accelerator, checkpoint.improves(best, "psnr", values["psnr"], higher=True))
             best = {"step": step, "psnr": values["psnr"]} if improved else best
         if checkpoint.due(config, step, improved):
             monitor.check(last_good)
