@@ -27,7 +27,7 @@ from bigr_features.data import open_images
 from bigr_features.evaluate.reports import array_hash, environment, write_json
 from bigr_features.train.attention import attention_kernel
 from bigr_features.train.ema import EMA
-from bigr_features.train.order import hold_out
+from bigr_features.train.sampler import hold_out
 
 log = logging.getLogger("train_mae")
 

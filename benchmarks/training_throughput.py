@@ -26,7 +26,7 @@ from torch import Tensor
 from bigr_features import BiGR
 from bigr_features.evaluate.reports import environment, write_json
 from bigr_features.functional.inference import autocast
-from bigr_features.functional.masking import train_mask_count
+from bigr_features.functional.masking import positions_of, train_mask_count
 from bigr_features.models.presets import PRESETS, preset_configs
 from bigr_features.train.attention import attention_kernel
 from bigr_features.train.distributed import clip_gradients
@@ -40,12 +40,8 @@ class AllTokensLoss(GeneratorLoss):
     """The same loss from a transcoder that runs on every token."""
 
     def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        batch, tokens, bits = codes.shape
-        repeats = int((draws.rows == draws.rows[0]).sum())  # noise levels a token
-        rows = draws.rows * repeats + torch.arange(len(draws.rows), device=codes.device) % repeats
-        total = batch * tokens * repeats
-        timesteps = torch.ones(total, dtype=torch.int64, device=codes.device).index_copy(0, rows, draws.timesteps)
-        flips = torch.zeros(total, bits, device=codes.device).index_copy(0, rows, draws.flips)
+        rows, repeats = hidden_rows(draws, codes), draws.timesteps.shape[2]
+        timesteps, flips = draws.timesteps.flatten(), draws.flips.flatten(0, 2).to(codes.dtype)
         labels = torch.where(draws.dropped, self.model.null_class, labels)
         clean = codes.flatten(0, 1).repeat_interleave(repeats, 0)
         noisy = (clean - flips).abs()
@@ -57,6 +53,13 @@ class AllTokensLoss(GeneratorLoss):
             loss = per_bit.index_select(0, rows).mean()
         right = (transcoder.clean_probability(logits, noisy) > 0.5) == (clean > 0.5)
         return loss, loss, right.index_select(0, rows).float().mean()
+
+
+def hidden_rows(draws: Draws, codes: Tensor) -> Tensor:
+    """Rows of the hidden tokens among all tokens of codes (B, N, K), each repeated for its noise levels."""
+    repeats = draws.timesteps.shape[2]
+    hidden = positions_of(draws.mask, draws.num_hidden * len(codes))
+    return (hidden[:, None] * repeats + torch.arange(repeats, device=codes.device)).flatten()
 
 
 VARIANTS = {"hidden tokens only": GeneratorLoss, "all tokens": AllTokensLoss}
@@ -74,17 +77,17 @@ class Training:
         self.loss = VARIANTS[variant](self.model, args.precision)
         self.optimizer = build_optimizer(self.model, 1e-4, 0.02)
         self.ema = EMA(self.model)
-        self.generator = torch.Generator(self.device).manual_seed(args.seed)
+        self.generator = torch.Generator().manual_seed(args.seed)
         self.repeats = args.timesteps_per_token
-        self.other_generator = torch.Generator(self.device)  # so that the steps of both variants draw the same
+        self.other_generator = torch.Generator()  # so that the steps of both variants draw the same
         config = model.config
         shape = (args.batch_size, config.num_tokens, config.code_dim)
-        self.codes = torch.randint(2, shape, generator=self.generator, device=self.device).float()
-        self.labels = torch.randint(config.num_classes, shape[:1], generator=self.generator, device=self.device)
+        self.codes = torch.randint(2, shape, generator=self.generator).float().to(self.device)
+        self.labels = torch.randint(config.num_classes, shape[:1], generator=self.generator).to(self.device)
 
     def step(self, number: int) -> tuple[float, float, float]:
         """Seconds and loss of one whole step, and the share of tokens that were hidden."""
-        draws = draw(self.model, len(self.codes), self.generator, self.repeats)
+        draws = draw(self.model, len(self.codes), self.generator, self.repeats).to(self.device)
         self._wait()
         start = time.perf_counter()
         loss, _, _ = self.loss(self.codes, self.labels, draws)
@@ -94,13 +97,14 @@ class Training:
         self.optimizer.zero_grad()
         self.ema.update(number)
         self._wait()
-        return time.perf_counter() - start, loss.item(), len(draws.rows) / self.repeats / self.codes[..., 0].numel()
+        return time.perf_counter() - start, loss.item(), draws.num_hidden / self.model.config.num_tokens
 
     def transcoder_seconds(self, all_tokens: bool, seed: int) -> float:
         """Seconds of forward and backward pass of the transcoder alone, on the conditions of one batch."""
-        draws = draw(self.model, len(self.codes), self.other_generator.manual_seed(seed), self.repeats)
-        everything = torch.arange(self.codes[..., 0].numel(), device=self.device).repeat_interleave(self.repeats)
-        rows = everything if all_tokens else draws.rows
+        draws = draw(self.model, len(self.codes), self.other_generator.manual_seed(seed), self.repeats).to(self.device)
+        everything = torch.arange(self.codes[..., 0].numel(), device=self.device)
+        hidden = positions_of(draws.mask, draws.num_hidden * len(self.codes))
+        rows = (everything if all_tokens else hidden).repeat_interleave(self.repeats)
         condition = torch.randn(len(rows), self.model.config.width, device=self.device, requires_grad=True)
         clean = self.codes.flatten(0, 1)[rows]
         timesteps = self.model.transcoder.draw_timesteps(len(rows), self.other_generator)

@@ -88,3 +88,9 @@ def tokenizer():
     """The tokenizer of the golden set `ae`, in eval mode, read from its official-format file. Not to be changed."""
     golden = GoldenSet("ae")
     return load_official_tokenizer(golden.folder / "official_bae.th", golden.config).eval()
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))])
+def device(request) -> torch.device:
+    """The CPU, and CUDA where there is one."""
+    return torch.device(request.param)

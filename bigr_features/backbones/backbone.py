@@ -20,6 +20,7 @@ from ..models.config import GeneratorConfig, TokenizerConfig
 from ..models.generator import BiGR, resolve_layers
 from ..models.transcoder import LossTerms
 from ..models.transformer import Trunk
+from ..sampling.masked import runs_one_by_one
 
 torch.fx.wrap("check_image_batch")
 
@@ -247,14 +248,14 @@ class BiGRBackbone(nn.Module):
         output : "tensor", "uint8" or "pil"
             Tensor (B, C, H, W) in [0, 1], uint8 array (B, H, W, C), or a list of PIL images.
         decode_batch : int, optional
-            Images decoded at a time, to bound memory; 64 by default, and 1 with `seeds`, where an image must not depend on its batch.
+            Images decoded at a time, to bound memory; 64 by default, and 1 where seeded images run one by one (`batch_invariant`).
         **settings
             As in `sampling.masked.sample_codes`: seeds or generator, num_reveal_steps, guidance_scale, order, ...
         """
         if output not in OUTPUTS:
             raise ValueError(f"output={output!r}; choose one of {', '.join(OUTPUTS)}.")
-        alone = settings.get("seeds") is not None and settings.get("batch_invariant", True)
         codes = self.generator.generate(labels, **settings)
+        alone = settings.get("seeds") is not None and runs_one_by_one(settings.get("batch_invariant"), codes.device)
         images = in_chunks(self.decode, codes, decode_batch if decode_batch is not None else 1 if alone else 64)
         return as_output(images.clamp(0, 1), output)
 

@@ -13,6 +13,7 @@ from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 from ..models.generator import BiGR
 from ..models.vq_autoencoder import VQAutoencoder
 from ..storage.atomic import write_atomically
+from ..storage.json_files import write_json
 from .files import filled, read_safetensors
 
 FORMAT_VERSION = 1
@@ -43,7 +44,7 @@ def save_model(model: BinaryAutoencoder | VQAutoencoder | BiGR, folder: str | Pa
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     config = {"format": FORMAT_VERSION, "kind": kind, "config": model.config.to_dict()}
     write_atomically(folder / "model.safetensors", safetensors.torch.save(state))
-    write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    write_json(folder / "config.json", config)
 
 
 def load_model(folder: str | Path) -> BinaryAutoencoder | VQAutoencoder | BiGR:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..storage.atomic import write_atomically
+from ..storage.json_files import write_json as write_json  # results are written with it
 from .metrics import class_accuracies, top_k_correct
 
 
@@ -137,13 +136,6 @@ def portable_command(command: str) -> str:
     """
     parts = [re.sub(r"(?:^|(?<==))/(?:.*/)?(?=[^/])", "", part) for part in shlex.split(command)]
     return shlex.join("bigr" if part == "__main__.py" else part for part in parts if [part, *parts[1:2]] != ["python", "__main__.py"])
-
-
-def write_json(path: str | Path, result: dict) -> None:
-    """Write a result as strictly valid JSON (no NaN), whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _cpu_name() -> str:

@@ -7,7 +7,6 @@ same batches. So a run can be killed and continued, or spread over ranks or Ray 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..functional.inference import autocast, evaluating
 from ..functional.printing import one_line
+from ..storage.shard_writer import ranks_of_environment
 from .inputs import image_transform
 from .readout import Readout, check_condition, check_inputs, read_out
 from .settings import ExtractionSettings
@@ -31,6 +31,7 @@ from .store_writer import StoreWriter
 
 log = logging.getLogger(__name__)
 
+__all__ = ["Extraction", "ExtractionSettings", "extract_to_store", "ranks_of_environment"]
 CONDITIONS = ("null", "label")
 VERSIONS = ("bigr-features", "torch", "timm", "numpy", "pillow")
 
@@ -211,14 +212,6 @@ def extract_to_store(
         log.info("%d of %d shards are there already", len(mine) - len(left), len(mine))
     extraction.run(left, progress)
     return writer.finish()
-
-
-def ranks_of_environment() -> tuple[int, int]:
-    """RANK and WORLD_SIZE as torchrun and accelerate set them; 0 and 1 otherwise."""
-    try:
-        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    except ValueError as error:
-        raise ValueError(f"RANK and WORLD_SIZE of the environment are no numbers: {error}.") from error
 
 
 class _Parts:

@@ -1,9 +1,8 @@
 """Features on disk: arrays by name, with labels, ids and sources, and a manifest that says what made them.
 
-A store is a folder of shards of `shard_size` items each. Shard 3 holds `block5_mean_00003.npy` (one file a feature),
-`ids_00003.npy`, `sources_00003.npy`, `positions_00003.npy`, `labels_00003.npy` if there are labels, and `shard_00003.json`, its done
-marker with the size and SHA-256 of every file. `manifest.json` joins the markers once all shards are there; `store_writer` writes all
-this. Nothing here knows a model.   n items, D features, N tokens, K bits
+A store is a folder of shards (`storage.shards`). Shard 3 holds `block5_mean_00003.npy` (one file a feature), `ids_00003.npy`,
+`sources_00003.npy`, `positions_00003.npy`, and `labels_00003.npy` if there are labels. Nothing here knows a model.
+n items, D features, N tokens, K bits
 """
 
 from __future__ import annotations
@@ -18,18 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from ..functional.checks import short
-from ..storage.atomic import file_sha256
-from ..storage.manifests import read_manifest
-from ..storage.sharded_rows import ShardedRows
+from ..storage.shards import ShardFormat, ShardReader
 
-KIND = "bigr_features feature store"
-FORMAT = 1
+STORE = ShardFormat(
+    kind="bigr_features feature store",
+    format=1,
+    what="feature store",
+    command="bigr extract",
+    arrays=("ids", "sources", "positions", "labels"),
+    digested=("ids", "labels"),
+)
 # what must agree between a training and a test set, and between a gallery and its queries
 IDENTITY = ("model", "weights_sha256", "transform", "mask_ratio", "condition", "sample_bits", "seed", "dtype")
-RERUN = "run the same `bigr extract` command again, and it continues"
 
 
-class FeatureStore:
+class FeatureStore(ShardReader):
     """A finished store, opened for reading; arrays stay on disk until they are asked for.
 
     Parameters
@@ -43,9 +45,8 @@ class FeatureStore:
         skipped, ... and `shards`.
     names : list of str
         Features, such as "block5_mean", "block5_cls" or "bits".
-    class_names : list of str or None
-    skipped : list of dict
-        Images that could not be read: position, name and reason.
+    class_names, skipped, features, labels, positions, verify
+        As `ShardReader` has them.
 
     Raises
     ------
@@ -56,59 +57,15 @@ class FeatureStore:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.manifest = read_store_manifest(self.folder)
-        if not self.manifest.get("complete"):
-            done, total = len(list(self.folder.glob("shard_*.json"))), self.manifest["num_shards"]
-            raise ValueError(f"the store {self.folder} is unfinished ({done} of {total} shards are there); {RERUN}.")
-        self._shards = [(i, shard) for i, shard in enumerate(self.manifest["shards"]) if shard["count"]]
-        self._starts = np.cumsum([0, *(shard["count"] for _, shard in self._shards)])
-        if not self._shards:
-            raise ValueError(f"the store {self.folder} is empty: none of its images could be read; see `skipped` in its manifest.json.")
-        for i, shard in enumerate(self.manifest["shards"]):
-            check_sizes(self.folder, i, shard)
-        self.names: list[str] = list(self.manifest["features"])
-        self.class_names: list[str] | None = self.manifest.get("class_names")
-        self.skipped: list[dict] = self.manifest["skipped"]
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
+        super().__init__(folder, STORE)
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.folder)!r}, {len(self)} items, {self.manifest.get('model')}, {', '.join(self.names)})"
-
-    def features(self, name: str, packed: bool = False) -> ShardedRows:
-        """Rows (n, D) of one feature, on disk until sliced or given to `numpy.asarray`.
-
-        Parameters
-        ----------
-        name : str
-            One of `names`. "bits" has D = N K columns of 0 and 1, token by token, uint8.
-        packed : bool
-            Bits as they are stored, eight a byte; see `packing.pack_bits`.
-
-        Raises
-        ------
-        ValueError
-            For a feature that the store does not hold.
-        """
-        if name not in self.manifest["features"]:
-            raise ValueError(f"the store {self.folder} has no feature {name!r}; it has {', '.join(self.names)}.")
-        entry = self.manifest["features"][name]
-        bits = None if packed or "bits" not in entry else tuple(entry["bits"])
-        if packed and "bits" not in entry:
-            raise ValueError(f"feature {name!r} is not packed; packed=True is for bits.")
-        return ShardedRows([self._load(name, i) for i, _ in self._shards], bits)
 
     def layer_names(self, pooling: str = "mean") -> list[tuple[int, str]]:
         """Layers stored with a pooling, and the names of their features, by depth."""
         found = [(layer, f"block{layer}_{pooling}") for layer in sorted(self.manifest.get("layers") or [])]
         return [(layer, name) for layer, name in found if name in self.names]
-
-    @cached_property
-    def labels(self) -> np.ndarray | None:
-        """int64 (n,), or None."""
-        return self._joined("labels") if self.manifest["labelled"] else None
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -119,11 +76,6 @@ class FeatureStore:
     def sources(self) -> np.ndarray:
         """Strings (n,): the path of each image, or its place in a table."""
         return np.char.decode(self._joined("sources"), "utf-8", "surrogateescape")
-
-    @cached_property
-    def positions(self) -> np.ndarray:
-        """int64 (n,): number of each item in its source, unreadable images counted too."""
-        return self._joined("positions")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -147,42 +99,6 @@ class FeatureStore:
                 f"the stores {self.folder} and {other.folder} were made in different ways: {'; '.join(differing)}. "
                 "Extract both with the same model, transform and settings."
             )
-
-    def verify(self) -> None:
-        """Read every file and compare its SHA-256; ValueError naming the first that was changed."""
-        for i, shard in enumerate(self.manifest["shards"]):
-            for name, entry in shard["files"].items():
-                path = shard_file(self.folder, name, i)
-                if file_sha256(path) != entry["sha256"]:
-                    raise ValueError(f"{path} was changed since it was written; delete it, then {RERUN}.")
-
-    def _load(self, name: str, shard: int) -> np.ndarray:
-        return np.load(shard_file(self.folder, name, shard), mmap_mode="r", allow_pickle=False)
-
-    def _joined(self, name: str) -> np.ndarray:
-        return np.concatenate([self._load(name, i) for i, _ in self._shards])
-
-
-def shard_file(folder: Path, name: str, shard: int) -> Path:
-    """Where an array of a shard lies."""
-    return folder / f"{name}_{shard:05d}.npy"
-
-
-def read_store_manifest(folder: Path) -> dict:
-    """The manifest, if the folder holds a store of this format; FileNotFoundError or ValueError otherwise."""
-    remedy = "delete the folder and extract again"
-    return read_manifest(folder, "feature store", kind=KIND, format=FORMAT, command="bigr extract", remedy=remedy)
-
-
-def check_sizes(folder: Path, shard: int, entry: dict) -> None:
-    """Raise FileNotFoundError or ValueError if a file of a shard is missing or has another size than when it was written."""
-    for name, file in entry["files"].items():
-        path = shard_file(folder, name, shard)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; {RERUN}.")
-        size = path.stat().st_size
-        if size != file["bytes"]:
-            raise ValueError(f"{path} is truncated or was changed: it has {size} bytes, not {file['bytes']}; {RERUN}.")
 
 
 def unique_ids(ids: list[str]) -> Iterator[str]:

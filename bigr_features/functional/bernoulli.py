@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .inference import to_device
 from .schedules import NOISE_SCHEDULES, POSTERIORS
 
 
@@ -23,11 +24,11 @@ def keep_probabilities(num_timesteps: int, schedule: str = "linear") -> Tensor:
 
     Returns
     -------
-    Tensor (T + 1,), float64
+    Tensor (T + 1,), float64, on the CPU
         k_0 = 1 and k_T = 0. The marginal is q(z_t = 1) = k_t z_0 + (1 - k_t) / 2, and the step from t' to t keeps a bit with
         probability k_t / k_t' (the closed form of the product of single steps).
     """
-    progress = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
+    progress = torch.arange(num_timesteps + 1, dtype=torch.float64, device="cpu") / num_timesteps  # some devices have no float64
     if schedule == "linear":
         return 1 - progress
     if schedule == "cosine":
@@ -35,7 +36,7 @@ def keep_probabilities(num_timesteps: int, schedule: str = "linear") -> Tensor:
         keep[-1] = 0.0
         return keep
     if schedule == "sigmoid":
-        top = torch.sigmoid(torch.tensor(3 / 0.8, dtype=torch.float64))
+        top = torch.sigmoid(torch.tensor(3 / 0.8, dtype=torch.float64, device="cpu"))
         return (top - torch.sigmoid(3 * progress / 0.8)) / (top - 0.5)
     raise ValueError(f"noise schedule {schedule!r} is unknown; choose one of {', '.join(NOISE_SCHEDULES)}.")
 
@@ -105,10 +106,24 @@ def sampling_timesteps(num_denoise_steps: int, num_timesteps: int) -> list[int]:
 
 
 def draw(probability: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Bernoulli bits (0.0 or 1.0) on the device of `probability`; a generator of another device draws there, and the bits are moved."""
+    """Bernoulli bits (0.0 or 1.0) on the device of `probability`.
+
+    A generator of another device draws uniform numbers there, which are copied; the bits are the same as if `probability` lay there.
+    """
     if generator is None or generator.device.type == probability.device.type:
         return torch.bernoulli(probability, generator=generator)
-    return torch.bernoulli(probability.to(generator.device), generator=generator).to(probability.device)
+    return from_uniform(probability, to_device(uniform(probability.shape, probability.dtype, generator), probability.device))
+
+
+def uniform(shape, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """The numbers in [0, 1), on the generator's device, that `torch.bernoulli` compares with probabilities of this dtype."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=wide)
+
+
+def from_uniform(probability: Tensor, numbers: Tensor) -> Tensor:
+    """Bits (0.0 or 1.0): 1 where the uniform number lies below the probability."""
+    return (numbers < probability).to(probability.dtype)
 
 
 def balance_weights(target: Tensor) -> Tensor:

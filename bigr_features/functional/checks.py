@@ -146,19 +146,42 @@ def check_labels(labels: Tensor | None, null_class: int, unconditional: bool = F
         raise ValueError(f"label {labels[labels != null_class][0].item()} was given, but the model was trained without labels; give none.")
 
 
-def check_timesteps(timesteps: Tensor, shape: tuple[int, int], num_timesteps: int) -> None:
-    """Timesteps must be integers 1..T of the shape given.
+def check_timesteps(timesteps: Tensor, shape: tuple[int, int], num_timesteps: int, values: bool = True) -> None:
+    """Timesteps must be integers 1..T, one a token, or several in a last dimension.
 
     Raises
     ------
     ValueError
         Naming the shape or the value given.
     """
-    if timesteps.shape != shape or timesteps.is_floating_point():
-        raise ValueError(f"timesteps have shape {tuple(timesteps.shape)} and dtype {timesteps.dtype}; expected integers {shape}.")
+    fits = timesteps.shape[:2] == shape and timesteps.dim() in (2, 3) and timesteps.numel() > 0
+    if not fits or timesteps.is_floating_point():
+        raise ValueError(
+            f"timesteps have shape {tuple(timesteps.shape)} and dtype {timesteps.dtype}; expected integers {shape}, "
+            f"or {(*shape, 'R')} for R noise levels a token."
+        )
+    if not values:
+        return
     wrong = (timesteps < 1) | (timesteps > num_timesteps)
     if wrong.any():
         raise ValueError(f"timestep {timesteps[wrong][0].item()} is out of range; expected 1..{num_timesteps}.")
+
+
+def check_noisy_codes(codes: Tensor, shape: tuple[int, int, int], levels: int) -> None:
+    """Noisy codes must have the shape of the codes, with the noise levels of a token before its bits if there are several.
+
+    Raises
+    ------
+    ValueError
+        Naming the shape given and the one expected.
+    """
+    expected = (*shape[:2], levels, shape[2])
+    if codes.shape[:2] == shape[:2] and codes.shape[-1] != shape[2]:
+        raise ValueError(f"noisy_codes have {codes.shape[-1]} bits but this model was built with code_dim={shape[2]}.")
+    if tuple(codes.shape) != expected and not (levels == 1 and tuple(codes.shape) == shape):
+        raise ValueError(
+            f"noisy_codes have shape {tuple(codes.shape)}; expected {shape if levels == 1 else expected}, as many a token as timesteps."
+        )
 
 
 def some(names, most: int = 4) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -34,6 +35,30 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     if precision not in PRECISIONS:
         raise ValueError(f"dtype={precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def local_device(name: str = "auto") -> torch.device:
+    """The device of this process: "auto" is an accelerator if there is one, of several the one numbered LOCAL_RANK; or "cpu".
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    """
+    if name not in ("auto", "cpu"):
+        raise ValueError(f"device={name!r} is unknown; choose auto or cpu.")
+    accelerator = torch.accelerator.current_accelerator() if name == "auto" and torch.accelerator.is_available() else None
+    if accelerator is None:
+        return torch.device("cpu")
+    return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count())
+
+
+def to_device(tensor: Tensor, device: torch.device | str | None) -> Tensor:
+    """A tensor on a device; the host does not wait for a copy from the CPU (it goes through pinned memory to CUDA)."""
+    device = torch.device(device) if device is not None else tensor.device
+    if device.type == "cpu" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PLACES = (128, 64, 32, 16, 8, 4, 2, 1)
-
 
 def packed_size(num_tokens: int, code_dim: int) -> int:
     """Bytes an image."""
@@ -44,8 +42,7 @@ def pack_bits(codes: Tensor | np.ndarray) -> Tensor | np.ndarray:
         return np.packbits(ones.reshape(*codes.shape[:-2], codes.shape[-2] * codes.shape[-1]), axis=-1)
     flat = ones.flatten(-2)  # (..., N K)
     flat = torch.nn.functional.pad(flat.to(torch.uint8), (0, -flat.shape[-1] % 8))
-    places = torch.tensor(_PLACES, dtype=torch.uint8, device=codes.device)
-    return (flat.unflatten(-1, (-1, 8)) * places).sum(-1, dtype=torch.uint8)
+    return (flat.unflatten(-1, (-1, 8)) << _shifts(codes.device)).sum(-1, dtype=torch.uint8)
 
 
 def unpack_bits(packed: Tensor | np.ndarray, num_tokens: int, code_dim: int) -> Tensor | np.ndarray:
@@ -78,6 +75,10 @@ def unpack_bits(packed: Tensor | np.ndarray, num_tokens: int, code_dim: int) -> 
     shape, used = (*packed.shape[:-1], num_tokens, code_dim), num_tokens * code_dim
     if isinstance(packed, np.ndarray):
         return np.unpackbits(packed, axis=-1, count=used).reshape(shape)
-    places = torch.tensor(_PLACES, dtype=torch.uint8, device=packed.device)
-    bits = (packed[..., None] & places) != 0  # (..., bytes, 8)
-    return bits.flatten(-2)[..., :used].reshape(shape).to(torch.uint8)
+    bits = (packed[..., None] >> _shifts(packed.device)) & 1  # (..., bytes, 8)
+    return bits.flatten(-2)[..., :used].reshape(shape)
+
+
+def _shifts(device: torch.device) -> Tensor:
+    """7..0, made on the device, so that no copy is waited for."""
+    return torch.arange(7, -1, -1, dtype=torch.uint8, device=device)

@@ -15,7 +15,7 @@ def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: fl
 
     Returns
     -------
-    Tensor (c + N, h / 2, 2), float64
+    Tensor (c + N, h / 2, 2), float64, on the CPU
         (cos, sin) in the last dimension.
 
     Raises
@@ -26,8 +26,8 @@ def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: fl
     if head_dim % 4:
         raise ValueError(f"head_dim={head_dim}, but 2-D rotary positions need a multiple of 4; change width or num_heads.")
     half = head_dim // 2
-    frequency = base ** -(torch.arange(0, half, 2, dtype=torch.float64) / half)  # (h / 4,)
-    angle = torch.outer(torch.arange(grid_size, dtype=torch.float64), frequency)  # (G, h / 4)
+    frequency = base ** -(torch.arange(0, half, 2, dtype=torch.float64, device="cpu") / half)  # (h / 4,)
+    angle = torch.outer(torch.arange(grid_size, dtype=torch.float64, device="cpu"), frequency)  # (G, h / 4)
     rows = angle[:, None].expand(grid_size, grid_size, -1)
     columns = angle[None].expand(grid_size, grid_size, -1)
     angles = torch.cat([rows, columns], dim=-1).flatten(0, 1)  # (N, h / 2)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..functional.schedules import NOISE_SCHEDULES
+from ..storage.json_files import plain
 
 
 class _Config:
     """Conversion to and from plain dictionaries, strict about names."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]):

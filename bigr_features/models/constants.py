@@ -16,7 +16,7 @@ class ConstantTable(nn.Module):
 
     Parameters
     ----------
-    build : callable returning a float64 Tensor
+    build : callable returning a float64 Tensor on the CPU
     """
 
     def __init__(self, build: Callable[[], Tensor], device=None, dtype=None):
@@ -28,7 +28,7 @@ class ConstantTable(nn.Module):
     def init_non_persistent_buffers(self) -> None:
         """Compute the table anew, on the device where it is (timm calls this after a meta-device load)."""
         device, dtype = self.table.device, self.table.dtype
-        self.table = self._build().to(device=device, dtype=torch.promote_types(dtype, torch.float32))
+        self.table = self._build().to(torch.promote_types(dtype, torch.float32)).to(device)  # some devices have no float64
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import checks
-from ..functional.masking import draw_mask_count, lowest
+from ..functional.masking import draw_mask_count, lowest, positions_of
 from ..sampling.masked import sample_codes
 from .config import GeneratorConfig
 from .transcoder import LossTerms, Transcoder
@@ -217,6 +217,9 @@ class BiGR(nn.Module):
         mask: Tensor | None = None,
         timesteps: Tensor | None = None,
         noisy_codes: Tensor | None = None,
+        dropped: Tensor | None = None,
+        num_hidden: int | None = None,
+        check_values: bool = True,
         generator: torch.Generator | None = None,
     ) -> LossTerms:
         """The generative training loss (BiGR, Sec. 3.1): the transcoder's loss, over hidden tokens only.
@@ -231,9 +234,17 @@ class BiGR(nn.Module):
             None trains without classes (null class for all).
         mask : Tensor (B, N) bool, optional
             By default one cosine-distributed count for the batch, at random positions of each image.
-        timesteps : Tensor (B, N) int64, optional
-            Noise levels 1..T, one a token.
-        noisy_codes : Tensor (B, N, K), optional
+        timesteps : Tensor (B, N) or (B, N, R) int64, optional
+            Noise levels 1..T, one a token, or R of them whose losses are averaged.
+        noisy_codes : Tensor (B, N, K) or (B, N, R, K), optional
+            As many a token as there are timesteps.
+        dropped : Tensor (B,) bool, optional
+            Images whose label becomes the null class.
+        num_hidden : int, optional
+            Tokens that `mask` hides in each image, if it is the same number in all: the host then need not wait to count them.
+        check_values : bool
+            Whether to look at bits, labels and timesteps, for which the host waits for the device. Training turns it off, since its codes
+            and draws are right by construction.
 
         Returns
         -------
@@ -247,9 +258,12 @@ class BiGR(nn.Module):
         """
         self._require_generative("loss")
         self._check_shapes(codes, labels, mask)
-        checks.check_bits(codes)
-        checks.check_labels(labels, self.null_class, self.config.unconditional and not self.training)
-        if self.training and labels is not None:
+        if check_values:
+            checks.check_bits(codes)
+            checks.check_labels(labels, self.null_class, self.config.unconditional and not self.training)
+        if labels is not None and dropped is not None:
+            labels = torch.where(dropped, self.null_class, labels)
+        elif labels is not None and self.training:
             labels = self.drop_labels(labels, generator)
         batch, tokens = codes.shape[:2]
         if self.config.causal:
@@ -259,18 +273,24 @@ class BiGR(nn.Module):
         else:
             if mask is None:
                 mask = self.draw_mask(batch, tokens, generator, codes.device)
-            rows = mask.flatten().nonzero().squeeze(1)  # (M,)
+            rows = positions_of(mask, None if num_hidden is None else num_hidden * batch)  # (M,)
             if len(rows) == 0:
                 raise ValueError("the mask hides no token, so there is nothing to predict; hide at least one token.")
-        if timesteps is not None:
-            checks.check_timesteps(timesteps, (batch, tokens), self.config.num_timesteps)
-            timesteps = timesteps.flatten()[rows]
-        if noisy_codes is not None:
-            checks.check_codes(noisy_codes, self.config.num_tokens, self.config.code_dim)
-            checks.check_bits(noisy_codes)
-            noisy_codes = noisy_codes.flatten(0, 1)[rows]
         condition = self.condition(codes, labels, mask).flatten(0, 1)[rows]  # (M, D)
-        return self.transcoder.loss(condition, codes.flatten(0, 1)[rows], timesteps, noisy_codes, generator)
+        hidden = codes.flatten(0, 1)[rows]  # (M, K)
+        if timesteps is not None:
+            checks.check_timesteps(timesteps, (batch, tokens), self.config.num_timesteps, check_values)
+            timesteps = timesteps.flatten(0, 1)[rows]  # (M,) or (M, R)
+            if timesteps.dim() == 2:
+                levels = timesteps.shape[1]
+                timesteps = timesteps.flatten()
+                condition, hidden = condition.repeat_interleave(levels, 0), hidden.repeat_interleave(levels, 0)
+        if noisy_codes is not None:
+            checks.check_noisy_codes(noisy_codes, (batch, tokens, self.config.code_dim), len(hidden) // len(rows))
+            if check_values:
+                checks.check_bits(noisy_codes)
+            noisy_codes = noisy_codes.flatten(0, 1)[rows].flatten(0, -2)
+        return self.transcoder.loss(condition, hidden, timesteps, noisy_codes, generator)
 
     def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> Tensor:
         """Training mask (B, N): the same cosine-distributed number of hidden tokens in every image, at random positions."""

@@ -8,19 +8,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import bernoulli
+from ..functional.inference import to_device
 from .config import GeneratorConfig
 from .constants import ConstantTable
 from .transformer import modulate
 
 SINUSOID_WIDTH = 256
 CPU_ROWS = 512
+
+
+@lru_cache(maxsize=16)
+def keep_numbers(num_timesteps: int, schedule: str) -> tuple[float, ...]:
+    """`bernoulli.keep_probabilities` as numbers of Python."""
+    return tuple(bernoulli.keep_probabilities(num_timesteps, schedule).tolist())
 
 
 @dataclass
@@ -126,6 +133,7 @@ class Transcoder(nn.Module):
         self.config = config
         self.denoiser = Denoiser(config, device=device, dtype=dtype)
         levels, schedule = config.num_timesteps, config.noise_schedule
+        keep_numbers(levels, schedule)  # made now, in float64 on the CPU, so that sampling makes no table
         self.keep = ConstantTable(lambda: bernoulli.keep_probabilities(levels, schedule), device=device, dtype=dtype)
 
     def init_weights(self) -> None:
@@ -238,11 +246,11 @@ class Transcoder(nn.Module):
         draw = draw if draw is not None else partial(bernoulli.draw, generator=generator)
         steps = num_denoise_steps if num_denoise_steps is not None else self.config.num_denoise_steps
         timesteps = bernoulli.sampling_timesteps(steps, self.config.num_timesteps)
-        keep = bernoulli.keep_probabilities(self.config.num_timesteps, self.config.noise_schedule).tolist()
+        keep = keep_numbers(self.config.num_timesteps, self.config.noise_schedule)
         guided = null_condition is not None and guidance_scale != 1.0
         rows = torch.cat([condition, null_condition]) if guided else condition
         embedding = self.denoiser.condition_embedding(rows)  # (M or 2M, W)
-        times = self.denoiser.time_embedding(torch.tensor(timesteps, device=rows.device))
+        times = self.denoiser.time_embedding(to_device(torch.tensor(timesteps), rows.device))
 
         bits = draw(rows.new_full((len(condition), self.config.code_dim), 0.5))
         for i, t in enumerate(timesteps):

@@ -4,7 +4,7 @@ B images, C channels, S side in pixels, N = G * G tokens, K bits.
 
 Each takes the backbone that `timm.create_model` makes, encodes what is known, draws the hidden tokens with `sample_codes`, and decodes.
 Known tokens are never written, and every hidden token is drawn exactly once. With `seeds`, encoder, generator and decoder run image by
-image, so that an image is the same alone and in any batch.
+image on a CPU (see `batch_invariant` of `sample_codes`), so that an image is the same alone and in any batch.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ..functional import checks
 from ..functional.inference import evaluating, in_chunks
 from . import regions
-from .masked import sample_codes
-from .noise import make_noise
+from .masked import runs_one_by_one, sample_codes
+from .noise import Noise, make_noise
 from .orders import ranks
 from .settings import SamplingSettings
 
@@ -184,8 +184,7 @@ def enrich(
             "use generate for that."
         )
     images = F.interpolate(images.to(_device(model)), size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
-    settings, seeded, noise = _prepare(len(images), settings)
-    chunk = 1 if seeded else CHUNK
+    settings, chunk, noise = _prepare(model, len(images), settings)
     known = in_chunks(model.encode, images, chunk)
     labels = _labels(model, labels, len(images))
     part = ranks(noise.uniform(known.shape[:2], known.device)) * num_passes // tokens  # (B, N), 0..num_passes - 1
@@ -208,8 +207,7 @@ def _draw(model, images, masks, labels, conceal, composite, blend, num_reveal_st
     masks = masks.to(images.device)
     hidden = regions.token_masks(masks, model.generator.config.grid_size)
     steps = _reveal_steps(hidden, num_reveal_steps)
-    settings, seeded, noise = _prepare(len(images), settings)
-    chunk = 1 if seeded else CHUNK
+    settings, chunk, noise = _prepare(model, len(images), settings)
     checks.check_pixels(images)
     known = in_chunks(model.encode, regions.conceal(images, masks) if conceal else images, chunk)
     codes = sample_codes(model.generator, labels, codes=known, mask=hidden, num_reveal_steps=steps, generator=noise, **settings)
@@ -221,13 +219,14 @@ def _draw(model, images, masks, labels, conceal, composite, blend, num_reveal_st
     return Edited(result, decoded, codes, known, hidden, masks)
 
 
-def _prepare(batch: int, settings: dict):
-    """Settings without their source of noise, whether images run one by one, and the noise. Wrong settings are named before any work."""
+def _prepare(model: nn.Module, batch: int, settings: dict) -> tuple[dict, int, Noise]:
+    """Settings without their source of noise, how many images run at a time, and the noise. Wrong settings are named before any work."""
     settings = dict(settings)
     noise = make_noise(batch, settings.pop("generator", None), settings.pop("seeds", None))
     calls = ("on_step", "batch_invariant")
     SamplingSettings(**{name: value for name, value in settings.items() if name not in calls})
-    return settings, noise.per_image and settings.get("batch_invariant", True), noise
+    one_by_one = noise.per_image and runs_one_by_one(settings.get("batch_invariant"), _device(model))
+    return settings, 1 if one_by_one else CHUNK, noise
 
 
 def _reveal_steps(hidden: Tensor, num_reveal_steps: int | None) -> int:

@@ -72,7 +72,7 @@ def normalized_weights(weights, num_classes: int) -> Tensor:
     ValueError
         For another number of classes, negative weights, NaN, or a row of zeros.
     """
-    weights = torch.as_tensor(weights, dtype=torch.float64)
+    weights = weights.cpu().double() if isinstance(weights, Tensor) else torch.as_tensor(weights, dtype=torch.float64, device="cpu")
     weights = weights[None] if weights.dim() == 1 else weights
     if weights.dim() != 2 or weights.shape[1] != num_classes or len(weights) == 0:
         raise ValueError(f"weights have shape {tuple(weights.shape)}; expected (images, {num_classes}), one weight a class.")

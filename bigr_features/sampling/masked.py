@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from ..functional import checks, masking
-from ..functional.inference import evaluating
-from .noise import Noise, make_noise
+from ..functional.inference import evaluating, to_device
+from .noise import make_noise
 from .orders import known_ranks, ranks
 from .settings import SamplingSettings
 
@@ -53,7 +54,7 @@ def sample_codes(
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     seeds: Sequence[int] | Tensor | None = None,
-    batch_invariant: bool = True,
+    batch_invariant: bool | None = None,
     on_step: Callable[[RevealStep], None] | None = None,
     **settings,
 ) -> Tensor:
@@ -77,10 +78,11 @@ def sample_codes(
         Source of every draw of the batch.
     seeds : B integers, optional
         One seed an image in place of `generator`: an image then does not depend on the others of its batch.
-    batch_invariant : bool
-        With seeds: run the network image by image, so that an image is the same to the last bit in any batch. False runs the whole batch
-        at once, which is faster on an accelerator; matrix products then round differently by batch size, and now and then a bit whose
-        draw lies within rounding of its probability turns over.
+    batch_invariant : bool, optional
+        With seeds: True runs the network image by image, so that an image is the same to the last bit in any batch. False runs the whole
+        batch at once, which is faster on an accelerator; matrix products then round differently by batch size, and now and then a bit
+        whose draw lies within rounding of its probability turns over. By default True on a CPU and False on an accelerator. The numbers
+        drawn are the same everywhere.
     on_step : callable, optional
         Called with a `RevealStep` after each step that revealed tokens.
     **settings
@@ -100,16 +102,22 @@ def sample_codes(
     device = model.class_embedding.weight.device
     batch = _start(model.config, labels, label_weights, codes, mask, batch_size, device)
     noise = make_noise(len(batch.labels), generator, seeds)
-    one_by_one = noise.per_image and batch_invariant
+    one_by_one = noise.per_image and runs_one_by_one(batch_invariant, device)
     steps = settings.num_reveal_steps
-    counts = [masking.reveal_counts(hidden, steps, settings.mask_schedule) for hidden in batch.mask.sum(1).tolist()]
-    counts = torch.tensor(counts, device=device)  # (B, steps)
+    tokens = model.config.num_tokens
+    # what the host has to know is read once, here: the loop below never waits for the device
+    hidden = batch.mask.sum(1).tolist()
+    classless = (batch.labels.reshape(len(hidden), -1) == model.null_class).all(1).tolist()
+    plan = [masking.reveal_counts(number, steps, settings.mask_schedule) for number in hidden]  # B lists of `steps` counts
+    counts = to_device(torch.tensor(plan), device)  # (B, steps)
     before = counts.cumsum(1) - counts
     rank = None if settings.order == "entropy" else known_ranks(settings.order, batch.mask, noise)
+    num_chain = settings.num_denoise_steps or model.config.num_denoise_steps
+    final = settings.bits == "bernoulli"
 
     with evaluating(model):
         for step in range(steps):
-            acting = counts[:, step].nonzero().flatten().tolist()  # b images
+            acting = [image for image, reveals in enumerate(plan) if reveals[step]]  # b images
             if not acting:
                 continue
             progress = (step + 1) / steps
@@ -118,23 +126,31 @@ def sample_codes(
             where = batch.mask & (count > 0)
             if rank is not None:
                 where = where & (rank >= first) & (rank < first + count)
-            groups = [[image] for image in acting] if one_by_one else [acting]
-            rows = torch.cat(
-                [_probabilities(model, batch, where, images, scale, settings, noise.of(images)) for images in groups]
-            )  # (M, K)
-            acting_noise = noise.of(acting)
-            confidence = torch.full(where.shape, -torch.inf, device=device, dtype=rows.dtype)
-            confidence[where] = (2 * rows - 1).abs().mean(-1)
+            known = [sum(reveals[:step]) for reveals in plan] if rank is None else None
+            rows_of = [plan[image][step] if rank is not None else hidden[image] - known[image] for image in acting]
+            positions = masking.positions_of(where, sum(rows_of))  # (M,) in (B N), image by image
+
+            gumbels = tokens if settings.gumbel_temperature > 0 else 0
+            draws = noise.of(acting).step(rows_of, num_chain, final, model.config.code_dim, gumbels, model.class_embedding.weight)
+            starts = [0, *accumulate(rows_of)]
+            groups = [(i, i + 1) for i in range(len(acting))] if one_by_one else [(0, len(acting))]
+            parts = []
+            for start, end in groups:
+                span = slice(starts[start], starts[end])
+                some = _Part(acting[start:end], positions[span], all(classless[image] for image in acting[start:end]))
+                parts.append(_probabilities(model, batch, some, scale, settings, draws.chain(span)))
+            rows = torch.cat(parts)  # (M, K)
+
+            confidence = _spread((2 * rows - 1).abs().mean(-1), positions, where.shape, -torch.inf)
             if settings.gumbel_temperature > 0:
                 weight = masking.gumbel_temperature_at(progress, settings.gumbel_temperature, settings.gumbel_schedule)
-                confidence[acting] += weight * acting_noise.gumbel((len(acting), where.shape[1]), device)
+                confidence[_pick(acting, device)] += weight * draws.gumbel(device)
             revealed = where if rank is not None else (ranks(-confidence) < count) & where
-            drawn = torch.zeros_like(batch.codes)
-            drawn[where] = _bits(rows, where[acting].sum(1).tolist(), settings, acting_noise).to(drawn.dtype)
+            bits = draws.final(rows) if final else rows > 0.5
+            drawn = _spread(bits.to(batch.codes.dtype), positions, batch.codes.shape, 0.0)
             codes = torch.where(revealed[..., None], drawn, batch.codes)
             if on_step is not None:
-                probabilities = torch.full(codes.shape, torch.nan, device=device, dtype=rows.dtype)
-                probabilities[where] = rows
+                probabilities = _spread(rows, positions, codes.shape, torch.nan)
                 on_step(RevealStep(step, scale, batch.mask, probabilities, confidence, revealed, codes))
             batch = replace(batch, codes=codes, mask=batch.mask & ~revealed)
     return batch.codes
@@ -150,21 +166,42 @@ class _Batch:
     label_weights: Tensor | None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some images that run together.
+
+    images : their numbers in the batch, ascending.
+    positions : (M,), their tokens to draw, in (B N).
+    classless : whether all of them have the null class, so that guidance changes nothing.
+    """
+
+    images: list[int]
+    positions: Tensor
+    classless: bool
+
+
 def _probabilities(
-    model: nn.Module, batch: _Batch, where: Tensor, images: list[int], scale: float, settings: SamplingSettings, noise: Noise
+    model: nn.Module, batch: _Batch, part: _Part, scale: float, settings: SamplingSettings, draw: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Bit probabilities (M, K) of the tokens in `where` of some images, image by image."""
+    """Bit probabilities (M, K) of some tokens, image by image."""
+    device = batch.codes.device
+    images = _pick(part.images, device)
     codes, mask, labels, weights = batch.codes[images], batch.mask[images], batch.labels[images], batch.label_weights
     weights = weights[images] if weights is not None and weights.dim() == 2 else weights
-    rows = where[images].flatten().nonzero().squeeze(1)  # (M,)
+    tokens = codes.shape[1]
+    if len(codes) == len(batch.codes):
+        rows = part.positions
+    else:  # from tokens of the batch to tokens of these images
+        place = torch.zeros(len(batch.codes), dtype=torch.int64)
+        place[part.images] = torch.arange(len(part.images))
+        rows = to_device(place, device)[part.positions // tokens] * tokens + part.positions % tokens
     null = torch.full_like(labels, model.null_class)
-    if scale != 1.0 and not bool((labels == null).all()):
+    if scale != 1.0 and not part.classless:
         doubled = weights.repeat(2, 1) if weights is not None and weights.dim() == 2 else weights
         both = model.condition(codes.repeat(2, 1, 1), torch.cat([labels, null]), mask.repeat(2, 1), label_weights=doubled)
         cond, uncond = [half.flatten(0, 1)[rows] for half in both.chunk(2)]
     else:
         cond, uncond = model.condition(codes, labels, mask, label_weights=weights).flatten(0, 1)[rows], None
-    rows_per_image = where[images].sum(1).tolist()
     return model.transcoder.sample(
         cond,
         uncond,
@@ -172,15 +209,26 @@ def _probabilities(
         guidance_scale=scale,
         temperature=settings.temperature,
         posterior=settings.posterior,
-        draw=lambda probability: noise.bernoulli(probability, rows_per_image),
+        draw=draw,
     )
 
 
-def _bits(probabilities: Tensor, rows_per_image: list[int], settings: SamplingSettings, noise: Noise) -> Tensor:
-    """Final bits (M, K)."""
-    if settings.bits == "threshold":
-        return probabilities > 0.5
-    return noise.bernoulli(probabilities, rows_per_image)
+def _pick(images: list[int], device) -> slice | Tensor:
+    """What selects some images of a batch, without a copy where they stand side by side."""
+    if images == list(range(images[0], images[-1] + 1)):
+        return slice(images[0], images[-1] + 1)
+    return to_device(torch.tensor(images), device)
+
+
+def _spread(rows: Tensor, positions: Tensor, shape: torch.Size, missing: float) -> Tensor:
+    """A tensor of `shape` (B, N, ...) that holds `rows` (M, ...) at `positions` (M,) of (B N), and `missing` elsewhere."""
+    flat = rows.new_full((shape[0] * shape[1], *rows.shape[1:]), missing)
+    return flat.index_copy_(0, positions, rows).view(shape)
+
+
+def runs_one_by_one(batch_invariant: bool | None, device: torch.device) -> bool:
+    """Whether seeded images run through a network one at a time: as asked for, or on a CPU."""
+    return device.type == "cpu" if batch_invariant is None else batch_invariant
 
 
 def _start(config, labels, label_weights, codes, mask, batch_size, device) -> _Batch:

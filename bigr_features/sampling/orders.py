@@ -11,6 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..functional.inference import to_device
 from .noise import Noise
 from .settings import ORDERS
 
@@ -33,10 +34,10 @@ def known_ranks(order: str, mask: Tensor, noise: Noise) -> Tensor:
         position = torch.arange(tokens, device=mask.device).expand(batch, tokens)
     elif order == "halton":
         side = round(tokens**0.5)
-        position = torch.tensor(halton_ranks(side), device=mask.device).expand(batch, tokens)
+        position = to_device(torch.tensor(halton_ranks(side)), mask.device).expand(batch, tokens)
     else:
         raise ValueError(f"order {order!r} is not known before sampling; choose one of {', '.join(ORDERS[1:])}.")
-    return ranks(position.to(torch.float64).masked_fill(~mask, torch.inf))
+    return ranks(position.to(torch.float32).masked_fill(~mask, torch.inf))
 
 
 def ranks(position: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ class Frame:
 
 
 def token_entropy(probabilities: Tensor) -> Tensor:
-    """Mean entropy (..., N) over the K bits of each token, in bits: 0 is certain, 1 is a coin; NaN stays NaN."""
-    p = probabilities.double()
+    """Mean entropy (..., N) over the K bits of each token, in bits, on the CPU: 0 is certain, 1 is a coin; NaN stays NaN."""
+    p = probabilities.cpu().double()  # some devices have no float64
     return (-torch.special.xlogy(p, p) - torch.special.xlogy(1 - p, 1 - p)).mean(-1) / np.log(2)
 
 
@@ -70,7 +70,7 @@ def _frame(model: nn.Module, step: RevealStep, image: int) -> Frame:
     tokens[:] = KNOWN
     tokens[hidden.cpu().numpy()] = HIDDEN
     tokens[new.cpu().numpy()] = NEW
-    entropy = token_entropy(step.probabilities[image]).reshape(side, side).cpu().numpy()
+    entropy = token_entropy(step.probabilities[image]).reshape(side, side).numpy()
     guess = torch.where(hidden[:, None], (step.probabilities[image] > 0.5).to(step.codes.dtype), step.codes[image])
     with evaluating(model):
         decoded = to_uint8(model.decode(torch.stack([step.codes[image], guess])).clamp(0, 1))

@@ -1,10 +1,10 @@
-"""Files that are seen whole or not at all, and what is in them: JSON, checksums."""
+"""Files that are seen whole or not at all, and their checksums."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,14 +15,15 @@ from pathlib import Path
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary file beside `path` to write to; then flush it to disk and let it take the place of `path`.
 
-    The folder must be there. After an error, `path` is as it was and the temporary file is gone.
+    The folder must be there. Where the system can open folders, its entry is flushed too; elsewhere (Windows) the rename is as durable
+    as the system makes it. After an error, `path` is as it was and the temporary file is gone.
     """
     path = Path(path)
     with _temporary(path) as temporary:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
-    _sync(path.parent)
+    _sync_folder(path.parent)
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -65,9 +66,24 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR)  # Windows flushes only what is open for writing
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    """Flush a folder's entries, where folders can be opened and flushed."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # file systems that cannot flush folders
+            raise
     finally:
         os.close(handle)
 
@@ -79,8 +95,3 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
-
-
-def json_bytes(content: dict) -> bytes:
-    """Content of a JSON file."""
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

@@ -40,8 +40,11 @@ def read_manifest(folder: Path, what: str, *, kind: str | None, format: int, com
         manifest = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); {remedy}.") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+    older = isinstance(manifest, dict) and "kind" not in manifest and manifest.get("format") in range(format)  # formats once had no kind
+    if not isinstance(manifest, dict) or (manifest.get("kind") != kind and not older):
         raise ValueError(f"{path} is not the manifest of a {what}; give a folder that `{command}` wrote.")
     if manifest.get("format") != format:
-        raise ValueError(f"{path} has format {manifest.get('format')!r}; this version reads format {format}. Run `{command}` again.")
+        raise ValueError(
+            f"{path} has format {manifest.get('format')!r}; this version reads format {format}. Delete {folder} and run `{command}` again."
+        )
     return manifest

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import ImageSet
+from ..functional import bernoulli
+from ..functional.inference import to_device
+from ..functional.packing import unpack_bits
 from ..functional.printing import one_line
 from ..models.autoencoder import BinaryAutoencoder
 from .code_cache import CodeCache, to_images
-from .order import batch_positions, choices
+from .sampler import SampledBatch
+
+T, U = TypeVar("T"), TypeVar("U")
 
 
-class Wanted(NamedTuple):
-    """What a batch is made of: its 0-based step, items (B,), and which view of each (B,), or None for the first."""
+def read_ahead(read: Callable[[T], U], wanted: Iterable[T], ahead: int = 2) -> Iterator[U]:
+    """`read` of each, in order, done by a thread that is up to `ahead` items in front."""
+    with ThreadPoolExecutor(1) as thread:
+        running: deque = deque()
+        try:
+            for item in wanted:
+                running.append(thread.submit(read, item))
+                if len(running) > ahead:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
 
-    step: int
-    items: np.ndarray
-    views: np.ndarray | None = None
 
-
-def plan(items: np.ndarray, steps: range, batch_size: int, part: slice, num_views: int, seed: int) -> Iterator[Wanted]:
-    """This process's part of every batch of a training."""
-    for step in steps:
-        positions = batch_positions(len(items), batch_size, step, seed)
-        yield Wanted(step, items[positions[part]], choices(batch_size, num_views, step, seed)[part])
-
-
-def image_batches(images: ImageSet, wanted: Iterable[Wanted], device, num_workers: int = 0) -> Iterator[tuple[Tensor, Wanted]]:
+def image_batches(images: ImageSet, sampler: Iterable[SampledBatch], device, num_workers: int = 0) -> Iterator[tuple[Tensor, SampledBatch]]:
     """Images (B, C, S, S) in [0, 1], channels last; view 1 is the mirror image.
 
     Others of the batch take the places of unreadable images, so that every batch is full.
@@ -42,10 +49,10 @@ def image_batches(images: ImageSet, wanted: Iterable[Wanted], device, num_worker
     ValueError
         If no image of a batch can be read.
     """
-    ahead: deque[Wanted] = deque()
+    ahead: deque[SampledBatch] = deque()
 
     def chunks():
-        for batch in wanted:
+        for batch in sampler:
             ahead.append(batch)
             yield batch.items
 
@@ -82,11 +89,18 @@ class CachedCodes:
     def __len__(self) -> int:
         return len(self.cache)
 
-    def batches(self, wanted: Iterable[Wanted], device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Codes (B, N, K) and labels (B,)."""
-        for batch in wanted:
-            codes = torch.from_numpy(self.cache.read(batch.items, batch.views)).to(device, non_blocking=True).float()
-            yield codes, None if self.labels is None else self.labels[torch.from_numpy(batch.items)].to(device, non_blocking=True)
+    def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Codes (B, N, K) and labels (B,). A thread reads ahead; bytes are copied, and become bits on the device."""
+        pin = torch.device(device).type == "cuda"
+
+        def read(batch: SampledBatch) -> tuple[Tensor, Tensor | None]:
+            packed = torch.from_numpy(np.ascontiguousarray(self.cache.read(batch.items, batch.views)))
+            labels = None if self.labels is None else self.labels[torch.from_numpy(batch.items)]
+            return (packed.pin_memory(), None if labels is None else labels.pin_memory()) if pin else (packed, labels)
+
+        for packed, labels in read_ahead(read, sampler):
+            codes = unpack_bits(packed.to(device, non_blocking=True), self.num_tokens, self.code_dim).float()
+            yield codes, None if labels is None else labels.to(device, non_blocking=True)
 
 
 class EncodedImages:
@@ -113,11 +127,14 @@ class EncodedImages:
         return len(self.images)
 
     @torch.no_grad()
-    def batches(self, wanted: Iterable[Wanted], device) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Codes (B, N, K) and labels (B,)."""
         generator = torch.Generator(device) if self.sample_bits else None
-        for images, batch in image_batches(self.images, wanted, device, self.num_workers):
+        for images, batch in image_batches(self.images, sampler, device, self.num_workers):
             if generator is not None:  # of the step, so that a resumed run draws the same
                 generator.manual_seed(int(np.random.default_rng([self.seed, 4, batch.step, batch.items[0]]).integers(2**62)))
-            codes = self.tokenizer.encode(images, sample=self.sample_bits, generator=generator)
-            yield codes, None if self.labels is None else self.labels[torch.from_numpy(batch.items)].to(device)
+            if generator is None:  # pixels of decoded images need no check, for which the host would wait
+                codes = self.tokenizer.binarize(images)
+            else:
+                codes = bernoulli.draw(self.tokenizer.bit_probabilities(images), generator)
+            yield codes, None if self.labels is None else to_device(self.labels[torch.from_numpy(batch.items)], device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import random
 import re
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ..checkpoints import read_pickle
-from ..storage.atomic import replacing, write_atomically
+from ..storage.atomic import replacing
+from ..storage.json_files import write_json
 
 FORMAT = 1
 
@@ -31,9 +32,13 @@ def save(folder: Path, state: dict, *, keep_last: int = 2, keep_steps: tuple[int
 
     Raises
     ------
+    ValueError
+        If keep_last is below 1.
     OSError
         If the file cannot be written (a full disk); earlier checkpoints are as they were, and the last of them is named.
     """
+    if keep_last < 1:
+        raise ValueError(f"keep_last={keep_last}; at least the newest checkpoint stays, so give 1 or more.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{state['step']:08d}.pt"
     for leftover in folder.glob(".step_*"):  # of a process that was killed in the middle
@@ -49,12 +54,24 @@ def save(folder: Path, state: dict, *, keep_last: int = 2, keep_steps: tuple[int
         ) from error
     best = state.get("best")
     if best is not None:
-        write_atomically(folder / "best.json", (json.dumps(best) + "\n").encode())
+        write_json(folder / "best.json", best)
     stay = {*steps_in(folder)[-keep_last:], *keep_steps, *([best["step"]] if best is not None else [])}
     for step in steps_in(folder):
         if step not in stay:
             (folder / f"step_{step:08d}.pt").unlink(missing_ok=True)
     return path
+
+
+def improves(best: dict | None, name: str, value: float, *, higher: bool = False) -> bool:
+    """Whether `value` of a validation beats the best so far, by which `best` holds it under `name`; NaN beats nothing."""
+    if math.isnan(value):
+        return False
+    return best is None or (value > best[name] if higher else value < best[name])
+
+
+def due(config, step: int, improved: bool) -> bool:
+    """Whether a checkpoint is written after this step: at its turn, where asked for, at the end, and after the best validation so far."""
+    return improved or step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps
 
 
 def steps_in(folder: Path) -> list[int]:

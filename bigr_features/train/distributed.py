@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ def start(config):
     ----------
     config : dataclass
         With out, batch_size (global), micro_batches (parts in which each process runs its share), device ("auto" or "cpu"),
-        precision ("fp32", or "bf16": autocast, the weights stay float32), threads (0: PyTorch's own choice), trackers.
+        precision ("fp32", or "bf16": autocast, the weights stay float32), tf32, threads (0: PyTorch's own choice), trackers.
 
     Raises
     ------
@@ -22,6 +24,7 @@ def start(config):
     """
     try:
         from accelerate import Accelerator
+        from accelerate.utils import ProjectConfiguration
     except ImportError as error:
         raise ImportError("training needs `accelerate`: pip install bigr-features[train]") from error
 
@@ -34,8 +37,12 @@ def start(config):
         cpu=config.device == "cpu",
         mixed_precision="no",  # autocast is entered where the loss is computed
         log_with=list(config.trackers) or None,
-        project_dir=config.out,
+        project_config=ProjectConfiguration(project_dir=str(config.out), logging_dir=str(Path(config.out) / "tensorboard")),
     )
+    if config.tf32 and accelerator.device.type != "cuda":
+        raise ValueError(f"tf32=True, but TensorFloat-32 is of CUDA and this run is on {accelerator.device.type}; leave it out.")
+    if accelerator.device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
     parts = accelerator.num_processes * config.micro_batches
     if config.batch_size < 1 or config.batch_size % parts:
         raise ValueError(
@@ -54,6 +61,15 @@ def share(accelerator, count: int) -> slice:
 def mean_over_processes(accelerator, values: Tensor) -> Tensor:
     """Mean of a tensor over all processes."""
     return accelerator.reduce(values, reduction="mean") if accelerator.num_processes > 1 else values
+
+
+def of_main(accelerator, value):
+    """What the main process says, so that all do the same where rounding could part them."""
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
 
 
 def shard(module: nn.Module, blocks) -> nn.Module:

@@ -12,23 +12,25 @@ from torch import Tensor, nn
 
 from .. import checkpoints
 from ..data import open_images
-from ..functional.inference import autocast
+from ..functional.inference import autocast, in_chunks
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.generator import BiGR
 from . import checkpoint, distributed, settings, state
 from .attention import attention_kernel
-from .batches import CachedCodes, EncodedImages, Wanted, plan
+from .batches import CachedCodes, EncodedImages
 from .code_cache import CodeCache
 from .draws import Draws, draw
 from .ema import EMA
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .order import hold_out
 from .run import Run
+from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainConfig
 
 log = logging.getLogger(__name__)
+
+DECODED_AT_A_TIME = 16
 
 
 FREE = (
@@ -47,16 +49,11 @@ class GeneratorLoss(nn.Module):
 
     def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, its cross-entropy part and the bit accuracy, of codes (B, N, K) and labels (B,), with everything random given."""
-        if labels is not None:
-            labels = torch.where(draws.dropped, self.model.null_class, labels)
-        hidden = codes.flatten(0, 1).index_select(0, draws.rows)  # (M, K)
-        noisy = None if draws.flips is None else (hidden - draws.flips).abs()
         kernel = attention_kernel(codes.device, self.precision)
         if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
             kernel = nullcontext()
         with autocast(codes.device, self.precision), kernel:
-            condition = self.model(codes, labels, draws.mask).flatten(0, 1).index_select(0, draws.rows)  # (M, D)
-            terms = self.model.transcoder.loss(condition, hidden, draws.timesteps, noisy)
+            terms = self.model.loss(codes, labels, **draws.loss_arguments(codes))
         return terms.loss, terms.bce, terms.bit_accuracy
 
 
@@ -98,7 +95,7 @@ def train(config: TrainConfig) -> Path:
     module = distributed.shard(module, model.trunk.blocks) if config.fsdp else accelerator.prepare(module)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.betas)
     ema = EMA(model, config.ema_decay, config.ema_warmup)
-    generator = torch.Generator(device).manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)  # of the CPU: see `draws`
     checkpoint.seed(config.seed + accelerator.process_index)  # dropout
     monitor = Monitor(accelerator)
     first, best, last_good = 0, None, None
@@ -106,20 +103,20 @@ def train(config: TrainConfig) -> Path:
         first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
         run.state, last_good = None, first
         log.info("continuing after step %d", first)
-    accelerator.init_trackers("tensorboard")
+    run.start_trackers(accelerator)
     if main:
         checkpoints.save_model(tokenizer, run.path / "tokenizer")
 
     mine = distributed.share(accelerator, config.batch_size)
-    wanted = plan(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
-    batches = data.batches(wanted, device)
+    sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
+    batches = data.batches(sampler, device)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
     for step in progress:
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
         codes, labels = next(batches)
-        draws = draw(model, config.batch_size, generator, config.timesteps_per_token).part(mine)
+        draws = draw(model, config.batch_size, generator, config.timesteps_per_token).part(mine).to(device)
 
         totals: dict[str, Tensor] = {}
         for last, part in distributed.parts(len(codes), config.micro_batches):
@@ -137,17 +134,18 @@ def train(config: TrainConfig) -> Path:
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good)
             progress.set_postfix(loss=f"{values['loss']:.4f}")
+        improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
                 values = validate(module.eval(), model, data, held_out, config, accelerator)
             run.log(accelerator, step, "validation", values)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4f}" for key, value in values.items()))
-            if best is None or values["loss"] < best["loss"]:
-                best = {"step": step, "loss": values["loss"]}
-        if config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
+            improved = distributed.of_main(accelerator, checkpoint.improves(best, "loss", values["loss"]))
+            best = {"step": step, "loss": values["loss"]} if improved else best
+        if main and config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
             with ema.swapped():
                 run.save_picture(accelerator, step, sample(model.eval(), tokenizer, config), columns=10)
-        if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
+        if checkpoint.due(config, step, improved):
             monitor.check(last_good)
             state.save(run, step, best, model, optimizer, ema, generator, accelerator)
             last_good = step
@@ -165,14 +163,14 @@ def train(config: TrainConfig) -> Path:
 @torch.no_grad()
 def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: TrainConfig, accelerator) -> dict[str, float]:
     """Means over held-out images of what training minimises, with the same masks and noise every time."""
-    generator = torch.Generator(accelerator.device).manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     count = len(items) // accelerator.num_processes * accelerator.num_processes
     chunks = [items[start : min(start + config.batch_size, count)] for start in range(0, count, config.batch_size)]
     shares = [distributed.share(accelerator, len(chunk)) for chunk in chunks]
-    wanted = [Wanted(0, chunk[mine]) for chunk, mine in zip(chunks, shares, strict=True)]
+    sampler = [SampledBatch(0, chunk[mine]) for chunk, mine in zip(chunks, shares, strict=True)]
     total = torch.zeros(3, device=accelerator.device)
-    for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(wanted, accelerator.device), strict=True):
-        draws = draw(model, len(chunk), generator, config.timesteps_per_token).part(mine)
+    for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(sampler, accelerator.device), strict=True):
+        draws = draw(model, len(chunk), generator, config.timesteps_per_token).part(mine).to(accelerator.device)
         draws.dropped = torch.zeros_like(draws.dropped)
         total += torch.stack(module(codes, labels, draws)).float() * (len(chunk) / count)
     means = distributed.mean_over_processes(accelerator, total).tolist()
@@ -193,7 +191,7 @@ def sample(model: BiGR, tokenizer: BinaryAutoencoder, config: TrainConfig) -> Te
         labels, num_reveal_steps=config.sample_reveal_steps, num_denoise_steps=steps, guidance_scale=scale, generator=generator
     )
     with torch.no_grad():
-        return tokenizer.decode(codes)
+        return in_chunks(tokenizer.decode, codes, DECODED_AT_A_TIME)
 
 
 def _open_data(config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str) -> CachedCodes | EncodedImages:

@@ -27,16 +27,12 @@ from torch import Tensor
 
 from ..functional.printing import one_line
 from ..storage.atomic import write_atomically
+from ..storage.json_files import plain, write_json
 from . import checkpoint
 
 
-def to_dict(config) -> dict:
-    """A settings dataclass as what JSON can hold."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
-
-
 def from_dict(cls, values: dict):
-    """The settings dataclass that `to_dict` wrote.
+    """The settings dataclass that `json_files.plain` made a dictionary of.
 
     Raises
     ------
@@ -112,33 +108,39 @@ class Run:
 
     def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True):
         self.config, self.path, self.main, self.state = config, Path(config.out), main, None
-        settings = {"kind": type(config).__name__, "settings": to_dict(config), "identity": identity}
+        settings = {"kind": type(config).__name__, "settings": plain(config), "identity": identity}
         if checkpoint.steps_in(self.checkpoints):
             if not config.resume:
                 raise FileExistsError(f"{self.path} holds a run already; give --resume to continue it, or another --out.")
             self.state = checkpoint.load(self.checkpoints)
             before = json.loads(self.state["settings"])
             if before["kind"] == settings["kind"]:  # settings that came later have their defaults
-                before["settings"] = to_dict(from_dict(type(config), before["settings"]))
+                before["settings"] = plain(from_dict(type(config), before["settings"]))
             check_same(before, settings, free, self.path)
         self.settings = json.dumps(settings)
         if not main:
             return
         for folder in (self.path, self.path / "samples", self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "config.json", (json.dumps(settings, indent=2) + "\n").encode())
+        write_json(self.path / "config.json", settings)
         environment = {
             "command": shlex.join(sys.argv),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "machine": hardware(),
         }
-        write_atomically(self.path / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
+        write_json(self.path / "environment.json", environment)
         self._forget_after(self.state["step"] if self.state else 0)
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def start_trackers(self, accelerator) -> None:
+        """Tell the trackers the project and every setting of the run."""
+        settings = _flat(plain(self.config))
+        values = {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()}
+        accelerator.init_trackers(self.config.project, config=values)
 
     def _forget_after(self, step: int) -> None:
         """Leave out of the log what came after the checkpoint that the run continues from: it will come again."""

@@ -33,8 +33,12 @@ class RunSettings:
         fp32 or bf16 (autocast; weights stay float32).
     compile : bool
         Use torch.compile.
+    tf32 : bool
+        On CUDA, multiply float32 matrices in TensorFloat-32: faster, with 10 bits of mantissa.
     trackers : tuple of str
-        Where metrics go besides log.jsonl: names that accelerate knows (tensorboard, wandb, ...).
+        Where metrics and settings go besides log.jsonl: names that accelerate knows (tensorboard, wandb, ...).
+    project : str
+        What trackers file the run under.
     device : str
         auto (an accelerator if there is one) or cpu.
     threads : int
@@ -58,7 +62,9 @@ class RunSettings:
     keep_steps: tuple[int, ...] = ()
     precision: str = "fp32"
     compile: bool = False
+    tf32: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)
+    project: str = "bigr_features"
     device: str = "auto"
     threads: int = 0
     num_workers: int = 0
@@ -68,8 +74,8 @@ class RunSettings:
 
 
 FREE = (
-    "config", "resume", "validate_every", "log_every", "checkpoint_every", "keep_last", "keep_steps", "trackers", "device", "threads",
-    "num_workers",
+    "config", "resume", "validate_every", "log_every", "checkpoint_every", "keep_last", "keep_steps", "trackers", "project", "device",
+    "threads", "num_workers",
 )  # fmt: skip
 
 
@@ -180,6 +186,8 @@ class TrainTokenizerConfig(RunSettings):
 @dataclass(frozen=True)
 class EncodeConfig:
     """Turn a set of images into a cache of codes for `bigr train`. An interrupted run continues where it stopped.
+
+    Several processes (torchrun, or RANK and WORLD_SIZE set by hand) share the shards and nothing else; the last one finishes the cache.
 
     Parameters
     ----------

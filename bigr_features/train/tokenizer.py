@@ -17,13 +17,13 @@ from ..functional.inference import autocast
 from ..models.image_tokenizer import ImageTokenizer
 from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
-from .batches import Wanted, image_batches, plan
+from .batches import image_batches
 from .ema import EMA
 from .losses import PerceptualLoss, reconstruction_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .order import hold_out
 from .run import Run
+from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainTokenizerConfig
 from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer, check_settings
@@ -95,11 +95,11 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         codes.load_state_dict(run.state.get("codes", {}))
         run.state, last_good = None, first
         log.info("continuing after step %d", first)
-    accelerator.init_trackers("tensorboard")
+    run.start_trackers(accelerator)
 
     mine = distributed.share(accelerator, config.batch_size)
-    wanted = plan(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
-    batches = image_batches(images, wanted, device, config.num_workers)
+    sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
+    batches = image_batches(images, sampler, device, config.num_workers)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
     for step in progress:
         module.train()
@@ -135,15 +135,16 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good, codes.report(step))
             progress.set_postfix(loss=f"{values['loss']:.4f}")
+        improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
                 values, picture = validate(module.eval(), codes.measure(), images, held_out, config.batch_size, device)
             run.log(accelerator, step, "validation", values)
             run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
-            if best is None or values["psnr"] > best["psnr"]:
-                best = {"step": step, "psnr": values["psnr"]}
-        if step % config.checkpoint_every == 0 or step in config.keep_steps or step == config.steps:
+            improved = distributed.of_main(accelerator, checkpoint.improves(best, "psnr", values["psnr"], higher=True))
+            best = {"step": step, "psnr": values["psnr"]} if improved else best
+        if checkpoint.due(config, step, improved):
             monitor.check(last_good)
             more = {"codes": codes.state_dict()} | ({"adversary": adversary.state_dict()} if adversary is not None else {})
             state.save(run, step, best, model, optimizer, ema, generator, accelerator, more)
@@ -182,8 +183,8 @@ def validate(
 ) -> tuple[dict[str, float], Tensor]:
     """PSNR, SSIM and the use of codes over held-out images; and 16 originals above their reconstructions."""
     psnr, ssim, picture = [], [], None
-    wanted = [Wanted(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
-    for batch, _ in image_batches(images, wanted, device):
+    sampler = [SampledBatch(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
+    for batch, _ in image_batches(images, sampler, device):
         reconstruction, *told = module(batch)
         psnr.append(metrics.psnr(batch, reconstruction))
         ssim.append(metrics.ssim(batch, reconstruction))

@@ -284,7 +284,7 @@ def test_a_run_of_another_model_or_source_is_refused(bigr, vit, tmp_path):
     other = tiny_bigr()
     with torch.no_grad():
         other.generator.class_embedding.weight[0, 0] += 1
-    with pytest.raises(ValueError, match="made otherwise: weights_sha256 was"):
+    with pytest.raises(ValueError, match="with other settings: weights_sha256 was"):
         extract_to_store(other, tmp_path / "s", DIGITS, progress=False)
     assert (tmp_path / "s" / "manifest.json").read_bytes() == before
 

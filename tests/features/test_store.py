@@ -176,7 +176,7 @@ def test_halves_of_a_killed_writer_are_removed(tmp_path):
 )
 def test_a_store_of_other_settings_is_not_continued(tmp_path, change, message):
     begin(tmp_path)
-    with pytest.raises(ValueError, match="made otherwise") as caught:
+    with pytest.raises(ValueError, match="holds a feature store with other settings") as caught:
         begin(tmp_path, **change)
     assert message.split(";")[0] in str(caught.value)
 

@@ -174,3 +174,21 @@ def test_unknown_schedule_and_posterior_are_named():
         bernoulli.keep_probabilities(16, "cos")
     with pytest.raises(ValueError, match="posterior 'true' is unknown; choose one of official, exact"):
         bernoulli.posterior(torch.zeros(1), torch.zeros(1), 0.5, 0.5, form="true")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_uniform_numbers_made_before_give_the_bits_of_a_draw(dtype):
+    probability = torch.rand(31, 17, generator=torch.Generator().manual_seed(1)).to(dtype)
+    drawn = bernoulli.draw(probability, torch.Generator().manual_seed(2))
+    numbers = bernoulli.uniform(probability.shape, dtype, torch.Generator().manual_seed(2))
+    ahead = bernoulli.from_uniform(probability, numbers)
+    assert ahead.dtype == dtype
+    assert torch.equal(ahead, drawn)
+
+
+def test_a_generator_of_the_cpu_gives_the_same_bits_on_every_device(device):
+    probability = torch.rand(31, 17, generator=torch.Generator().manual_seed(1))
+    here = bernoulli.draw(probability, torch.Generator().manual_seed(2))
+    there = bernoulli.draw(probability.to(device), torch.Generator().manual_seed(2))
+    assert there.device.type == device.type
+    assert torch.equal(there.cpu(), here)

@@ -131,3 +131,11 @@ def test_unknown_schedules_are_named():
         masking.reveal_counts(16, 4, "square")
     with pytest.raises(ValueError, match="gumbel schedule 'sideways' is unknown; choose one of constant, down, up"):
         masking.gumbel_temperature_at(0.5, 1.0, "sideways")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_positions_are_ascending_whether_counted_or_known(share, device):
+    mask = torch.rand(5, 13, generator=torch.Generator().manual_seed(0)).to(device) < share
+    counted = masking.positions_of(mask)
+    assert torch.equal(masking.positions_of(mask, int(mask.sum())), counted)
+    assert torch.equal(counted, mask.flatten().nonzero().squeeze(1))

@@ -179,6 +179,58 @@ def test_draws_of_the_loss_follow_the_generator():
     assert first != other
 
 
+def test_several_noise_levels_a_token_give_the_mean_over_single_ones():
+    model, codes, mask = tiny_generator(aux_weight=0.3), random_codes(TINY), half_mask(TINY)
+    source = torch.Generator().manual_seed(0)
+    timesteps = torch.randint(1, 17, (*mask.shape, 3), generator=source)
+    noisy = torch.randint(2, (*mask.shape, 3, TINY.code_dim), generator=source).float()
+    several = model.loss(codes, LABELS, mask=mask, timesteps=timesteps, noisy_codes=noisy)
+    single = [model.loss(codes, LABELS, mask=mask, timesteps=timesteps[..., i], noisy_codes=noisy[:, :, i]) for i in range(3)]
+    for name in ("loss", "bce", "bit_accuracy"):
+        torch.testing.assert_close(getattr(several, name), torch.stack([getattr(one, name) for one in single]).mean())
+    drawn = model.loss(codes, LABELS, mask=mask, timesteps=timesteps, generator=source)  # noise is drawn for each level
+    assert drawn.loss.isfinite()
+
+
+def test_a_known_number_of_hidden_tokens_changes_nothing():
+    model, codes = tiny_generator().train(), random_codes(TINY)
+    mask = torch.zeros(2, 9, dtype=torch.bool)
+    mask[0, [1, 4, 8]] = mask[1, [0, 2, 3]] = True
+    first, second = (
+        model.eval().loss(codes, LABELS, mask=mask, generator=torch.Generator().manual_seed(1), **given).loss
+        for given in ({}, {"num_hidden": 3, "check_values": False})
+    )
+    assert torch.equal(first, second)
+
+
+def test_labels_that_are_dropped_become_the_null_class_in_any_mode():
+    model, codes = tiny_generator(residual_dropout=0.0, ffn_dropout=0.0, class_dropout=0.9), random_codes(TINY)
+    draws = {"mask": half_mask(TINY), "timesteps": torch.full((2, 9), 4), "noisy_codes": 1 - codes}
+    mixed = torch.tensor([LABELS[0], TINY.num_classes])
+    expected = model.loss(codes, mixed, **draws).loss
+    for mode in (True, False):
+        given = model.train(mode).loss(codes, LABELS, **draws, dropped=torch.tensor([False, True])).loss
+        torch.testing.assert_close(given, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"timesteps": torch.ones(2, 8, dtype=torch.int64)}, r"timesteps have shape \(2, 8\).*or \(2, 9, 'R'\)"),
+        ({"timesteps": torch.ones(2, 9, 0, dtype=torch.int64)}, r"timesteps have shape \(2, 9, 0\)"),
+        ({"timesteps": torch.ones(2, 9)}, "dtype torch.float32; expected integers"),
+        ({"timesteps": torch.full((2, 9, 2), 17)}, "timestep 17 is out of range; expected 1..16"),
+        ({"noisy_codes": torch.zeros(2, 9, 3, 5)}, r"noisy_codes have shape \(2, 9, 3, 5\); expected \(2, 9, 2, 5\)"),
+        ({"noisy_codes": torch.zeros(2, 9, 5)}, r"noisy_codes have shape \(2, 9, 5\); expected \(2, 9, 2, 5\)"),
+        ({"noisy_codes": torch.full((2, 9, 2, 5), 0.5)}, "codes hold 0.5"),
+    ],
+)
+def test_draws_that_do_not_fit_are_named(changes, message):
+    draws = {"timesteps": torch.ones(2, 9, 2, dtype=torch.int64), "noisy_codes": torch.zeros(2, 9, 2, 5)}
+    with pytest.raises(ValueError, match=message):
+        tiny_generator().loss(random_codes(TINY), LABELS, mask=half_mask(TINY), **{**draws, **changes})
+
+
 def test_drawn_mask_hides_the_same_number_in_each_image_at_different_places():
     model, source = tiny_generator(grid_size=8), torch.Generator().manual_seed(0)
     masks = [model.draw_mask(6, 64, source, "cpu") for _ in range(20)]

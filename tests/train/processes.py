@@ -41,7 +41,7 @@ def kill_when(process: multiprocessing.Process, ready: Callable[[], bool], limit
     return False
 
 
-def command(*args, processes: int = 1, folder: Path | None = None) -> subprocess.CompletedProcess:
+def command(*args, processes: int = 1, folder: Path | None = None, environment: dict | None = None) -> subprocess.CompletedProcess:
     """Run `bigr` with arguments as a user does, in one process or several."""
     launcher = [sys.executable, "-m"]
     if processes > 1:
@@ -49,6 +49,6 @@ def command(*args, processes: int = 1, folder: Path | None = None) -> subprocess
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         launcher += ["torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port), "-m"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     line = [*launcher, "bigr_features.cli", *map(str, args)]
     return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder, timeout=300, check=False)

@@ -18,7 +18,7 @@ from bigr_features.evaluate import reconstruction as metrics
 from bigr_features.train import losses, optimizer, schedule
 from bigr_features.train.adversary import PatchDiscriminator, augment
 from bigr_features.train.ema import EMA
-from bigr_features.train.order import batch_positions, choices, hold_out
+from bigr_features.train.sampler import batch_positions, choices, hold_out
 
 from ..helpers import GOLDEN, GoldenSet
 from .small import GENERATOR, TOKENIZER

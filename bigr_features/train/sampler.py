@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+
+
+class SampledBatch(NamedTuple):
+    """What a batch is made of: its 0-based step, items (B,), and which view of each (B,), or None for the first."""
+
+    step: int
+    items: np.ndarray
+    views: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class BatchSampler:
+    """This process's part of every batch of a training.
+
+    items : int64 array (n,), what to train on.
+    steps : 0-based steps to give.
+    batch_size : items a step, over all processes.
+    part : which of them are this process's.
+    num_views : how many views an item has; one is drawn for each.
+    seed : of order and views.
+    """
+
+    items: np.ndarray
+    steps: range
+    batch_size: int
+    part: slice
+    num_views: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[SampledBatch]:
+        for step in self.steps:
+            positions = batch_positions(len(self.items), self.batch_size, step, self.seed)
+            views = choices(self.batch_size, self.num_views, step, self.seed)
+            yield SampledBatch(step, self.items[positions[self.part]], views[self.part])
 
 
 def hold_out(num_items: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
