@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from bigr_features.checkpoints import load_llamagen_tokenizer, load_official_generator, load_official_tokenizer
 
-from .helpers import GoldenSet
+from .helpers import SYSTEMS, GoldenSet, load_system
 
 # the same examples in every run, and no limit on the time of one
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -21,6 +21,7 @@ settings.load_profile("fixed")
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes many seconds; `-m 'not slow'` leaves it out, the whole suite runs it")
     config.addinivalue_line("markers", "golden(*patterns): recorded tensors that this test compares, all of them")
+    config.addinivalue_line("markers", "slow: takes many seconds; `-m 'not slow'` leaves it out, the whole suite runs it")
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +67,32 @@ def vq_tokenizer():
     return load_llamagen_tokenizer(golden.folder / "official_checkpoint.pt", golden.config).eval()
 
 
+@pytest.fixture(params=SYSTEMS)
+def golden_system(request):
+    """Each recorded generator of a compared system."""
+    yield from _golden(request, request.param)
+
+
+@pytest.fixture(scope="session")
+def _recorded_systems():
+    return {name: load_system(name) for name in SYSTEMS}
+
+
+@pytest.fixture
+def system(golden_system, _recorded_systems):
+    """The generator of that set, in eval mode; a copy of the test's own."""
+    return copy.deepcopy(_recorded_systems[golden_system.name])
+
+
 @pytest.fixture(scope="session")
 def _recorded_generators(tmp_path_factory):
     models = {}
     for name in ("gen_a", "gen_b"):
         golden = GoldenSet(name)
-        path = tmp_path_factory.mktemp(name) / "published.pt"
-        torch.save({"ema": load_file(golden.folder / "generator.safetensors")}, path)
+        path = golden.folder / "official_checkpoint.pt"
+        if not path.is_file():
+            path = tmp_path_factory.mktemp(name) / "published.pt"
+            torch.save({"ema": load_file(golden.folder / "generator.safetensors")}, path)
         models[name] = load_official_generator(path, golden.config).eval()
     return models
 

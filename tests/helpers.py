@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bigr_features import BiGR, BinaryAutoencoder, GeneratorConfig, TokenizerConfig, VQAutoencoder, VQTokenizerConfig
+from bigr_features.checkpoints import load_elm_generator, load_llamagen_generator
 
 GOLDEN = Path(__file__).parent / "golden"
-SETS = ("gen_a", "gen_b", "ae", "systems/llamagen_vq")
+SYSTEMS = ("systems/llamagen_gpt", "systems/elm_ar", "systems/elm_ar_split", "systems/elm_mlm", "systems/elm_mlm_split")
+SETS = ("gen_a", "gen_b", "ae", "systems/llamagen_vq", *SYSTEMS)
 
 # What was put into the public code; everything else came out of it and is compared.
 INPUTS = (
@@ -38,11 +40,20 @@ INPUTS = (
     "sample.*.u",
     "train.noise",
     "train.t",
+    "train.codes",
+    "train.labels",
+    "train.u_class",
+    "train.valid",
+    "filter.logits",
+    "bits.codes",
+    "bits.indices_random",
+    "softlabel.bits",
     "train.u",
     "gen.*.labels",
     "gen.*.labels2",
     "gen.*.inpaint_mask",
     "gen.*.gumbel",
+    "gen.*.u",
     "gen.*.u_chain",
     "gen.*.u_reveal",
 )
@@ -83,7 +94,8 @@ class GoldenSet:
 
     @cached_property
     def config(self) -> GeneratorConfig | TokenizerConfig | VQTokenizerConfig:
-        build = {"ae": tokenizer_config, "systems/llamagen_vq": vq_config}.get(self.name, generator_config)
+        build = {"ae": tokenizer_config, "systems/llamagen_vq": vq_config, **dict.fromkeys(SYSTEMS, system_config)}
+        build = build.get(self.name, generator_config)
         return build(self.record["config"])
 
 
@@ -156,6 +168,38 @@ def vq_config(values: dict) -> VQTokenizerConfig:
     )
 
 
+def system_config(values: dict, **changes) -> GeneratorConfig:
+    """Our configuration of a generator of LlamaGen or ELM that is described in the words of the public code."""
+    names = {
+        "n_layer": "depth",
+        "dim": "width",
+        "n_head": "num_heads",
+        "num_classes": "num_classes",
+        "cls_token_num": "num_cond_tokens",
+        "multiple_of": "ffn_multiple_of",
+        "norm_eps": "norm_eps",
+        "rope_base": "rope_base",
+        "token_dropout_p": "token_dropout",
+        "resid_dropout_p": "residual_dropout",
+        "ffn_dropout_p": "ffn_dropout",
+    }
+    fields = {ours: values[theirs] for theirs, ours in names.items()}
+    if "vocab_size" in values:
+        fields |= {"tokens": "index", "vocab_size": values["vocab_size"]}
+    else:
+        fields |= {"code_dim": values["code_dim"] * values["token_each"], "num_sub_codes": values["token_each"]}
+    masked = "gen_iter" in values
+    fields |= {"head": "mlm", "mask_levels": values["gen_iter"]} if masked else {"head": "linear", "causal": True}
+    return GeneratorConfig(**{**fields, "grid_size": round(values["block_size"] ** 0.5), "adaln": False, "class_dropout": 0.1, **changes})
+
+
+def load_system(name: str) -> BiGR:
+    """The generator of a recorded set of `SYSTEMS`, in eval mode."""
+    golden = GoldenSet(name)
+    load = load_llamagen_generator if golden.config.tokens == "index" else load_elm_generator
+    return load(golden.folder / golden.record["checkpoint_file"], golden.config).eval()
+
+
 TINY = GeneratorConfig(
     code_dim=5,
     depth=3,
@@ -212,7 +256,28 @@ def tiny_vq(seed: int = 0, **changes) -> VQAutoencoder:
 
 def random_codes(config: GeneratorConfig, batch: int = 2, seed: int = 0) -> Tensor:
     source = torch.Generator().manual_seed(seed)
+    if config.tokens == "index":
+        return torch.randint(config.vocab_size, (batch, config.num_tokens), generator=source)
     return torch.randint(2, (batch, config.num_tokens, config.code_dim), generator=source).float()
+
+
+# what makes TINY each of the five systems (and a factorised one of each order)
+SYSTEM_CHANGES = {
+    "llamagen": {"code_dim": None, "tokens": "index", "head": "linear", "vocab_size": 12, "causal": True, "adaln": False},
+    "cat_ar": {"head": "linear", "causal": True, "adaln": False},
+    "cat_ar_split": {"code_dim": 6, "head": "linear", "num_sub_codes": 2, "causal": True, "adaln": False},
+    "cat_mask": {"head": "mlm", "adaln": False},
+    "cat_mask_split": {"code_dim": 6, "head": "mlm", "num_sub_codes": 3, "adaln": False},
+    "bin_ar": {"causal": True},
+    "bigr": {},
+}
+CAUSAL = [name for name, changes in SYSTEM_CHANGES.items() if changes.get("causal")]
+MASKED = [name for name in SYSTEM_CHANGES if name not in CAUSAL]
+
+
+def tiny_system(name: str, seed: int = 0, **changes) -> BiGR:
+    """A random generator of a compared system, as small as `tiny_generator`."""
+    return tiny_generator(seed, **{**SYSTEM_CHANGES[name], **changes})
 
 
 class Draws:

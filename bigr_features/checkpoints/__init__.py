@@ -12,13 +12,29 @@ from .official import (
     read_official_generator,
     read_official_tokenizer,
 )
+from .systems import (
+    elm_generator_state,
+    is_elm_generator,
+    is_llamagen_generator,
+    llamagen_generator_state,
+    load_elm_generator,
+    load_llamagen_generator,
+    read_elm_generator,
+    read_llamagen_generator,
+)
 from .timm_models import load_weights
 
 __all__ = [
     "check_state",
+    "elm_generator_state",
     "fingerprint",
+    "is_elm_generator",
+    "is_llamagen_generator",
     "is_official_generator",
+    "llamagen_generator_state",
     "llamagen_tokenizer_state",
+    "load_elm_generator",
+    "load_llamagen_generator",
     "load_llamagen_tokenizer",
     "load_model",
     "load_official_generator",
@@ -27,6 +43,8 @@ __all__ = [
     "official_generator_state",
     "official_tokenizer_state",
     "read_checkpoint",
+    "read_elm_generator",
+    "read_llamagen_generator",
     "read_llamagen_tokenizer",
     "read_official_generator",
     "read_official_tokenizer",

@@ -6,7 +6,6 @@ containers and the `argparse.Namespace` of training files unpickles.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
@@ -18,23 +17,15 @@ from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig, TokenizerConfig
 from ..models.generator import BiGR
 from .files import VQ_CODEBOOK, filled, read_pickle, tensors
+from .names import TRUNK_NAMES, rename
 
-# (ours, official), as templates in which # stands for a block's number
 _GENERATOR_NAMES = [
     ("embedding.mask_embedding", "mask_tok"),
     ("embedding.proj", "tok_embeddings"),
-    ("class_embedding.weight", "cls_embedding.embedding_table.weight"),
+    *TRUNK_NAMES,
     ("position_embedding", "diffusion_pos_embed_learned"),
     ("trunk.modulation.proj", "adaLN.1"),
     ("trunk.blocks.#.modulation_offset", "layers.#.ada_gss"),
-    ("trunk.blocks.#.attention.qkv", "layers.#.attention.wqkv"),
-    ("trunk.blocks.#.attention.proj", "layers.#.attention.wo"),
-    ("trunk.blocks.#.attention_norm", "layers.#.attention_norm"),
-    ("trunk.blocks.#.feed_forward.gate", "layers.#.feed_forward.w1"),
-    ("trunk.blocks.#.feed_forward.up", "layers.#.feed_forward.w3"),
-    ("trunk.blocks.#.feed_forward.down", "layers.#.feed_forward.w2"),
-    ("trunk.blocks.#.feed_forward_norm", "layers.#.ffn_norm"),
-    ("trunk.norm", "norm"),
     ("transcoder.denoiser.time_embedding.fc1", "denoise_mlp.t_embedder.mlp.0"),
     ("transcoder.denoiser.time_embedding.fc2", "denoise_mlp.t_embedder.mlp.2"),
     ("transcoder.denoiser.code_embedding", "denoise_mlp.x_embedder"),
@@ -117,7 +108,7 @@ def read_official_generator(path: str | Path, config: GeneratorConfig, *, weight
                 f"{path}: {key} is not the {config.noise_schedule} schedule of {config.num_timesteps} timesteps; "
                 "give the noise_schedule and num_timesteps that the model was trained with."
             )
-    return {_rename(key, _GENERATOR_NAMES, to_official=False) or key: value for key, value in state.items()}
+    return {rename(key, _GENERATOR_NAMES, to_official=False) or key: value for key, value in state.items()}
 
 
 def read_official_tokenizer(path: str | Path) -> dict[str, Tensor]:
@@ -134,19 +125,19 @@ def read_official_tokenizer(path: str | Path) -> dict[str, Tensor]:
         block = key.removesuffix(".conv1.weight")
         if block != key and value.shape[0] == value.shape[1]:  # a shortcut runs only where the width changes
             unused |= {f"{block}.conv_out.weight", f"{block}.conv_out.bias"}
-    return {_rename(key, _TOKENIZER_NAMES, to_official=False) or key: value for key, value in state.items() if key not in unused}
+    return {rename(key, _TOKENIZER_NAMES, to_official=False) or key: value for key, value in state.items() if key not in unused}
 
 
 def official_generator_state(model: BiGR) -> dict[str, Tensor]:
     """The model's weights under official names, with the denoiser's second copy and the schedule tables, as an official file holds them."""
-    state = {_rename(key, _GENERATOR_NAMES, to_official=True): value for key, value in model.state_dict().items()}
+    state = {rename(key, _GENERATOR_NAMES, to_official=True): value for key, value in model.state_dict().items()}
     copies = {_DENOISER_COPY + key.removeprefix(_DENOISER): value for key, value in state.items() if key.startswith(_DENOISER)}
     return {**state, **copies, **_schedule_tables(model.config)}
 
 
 def official_tokenizer_state(model: BinaryAutoencoder) -> dict[str, Tensor]:
     """The model's weights under official names (without the `ae.` prefix); zeros stand where official files hold unused weights."""
-    state = {_rename(key, _TOKENIZER_NAMES, to_official=True): value for key, value in model.state_dict().items()}
+    state = {rename(key, _TOKENIZER_NAMES, to_official=True): value for key, value in model.state_dict().items()}
     for key, value in list(state.items()):
         block = key.removesuffix(".conv1.weight")
         if block != key and f"{block}.conv_out.weight" not in state:
@@ -168,17 +159,6 @@ def is_official_generator(content: dict) -> bool:
     """Whether what a checkpoint file holds is an official generator, published or written by the public training script."""
     entries = [content, *(content[key] for key in ("ema", "model") if isinstance(content.get(key), dict))]
     return any("diffusion_pos_embed_learned" in entry for entry in entries)
-
-
-def _rename(key: str, names: list[tuple[str, str]], to_official: bool) -> str | None:
-    for pair in names:
-        source, target = pair if to_official else pair[::-1]
-        pattern = re.escape(source).replace(r"\#", r"(\d+)") + r"(\.[\w.]+)?"
-        match = re.fullmatch(pattern, key)
-        if match:
-            *numbers, rest = match.groups()
-            return (target.replace("#", numbers[0]) if numbers else target) + (rest or "")
-    return None
 
 
 def _schedule_tables(config: GeneratorConfig) -> dict[str, Tensor]:

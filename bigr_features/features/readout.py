@@ -55,7 +55,7 @@ class Readout:
         asked = [name for name in ("bits", "mask_ratio", "sample_bits") if getattr(self, name)]
         if asked and not isinstance(model, BiGRBackbone):
             raise ValueError(f"{', '.join(asked)} can be asked of BiGR models only, not of {type(model).__name__}.")
-        if self.mask_ratio and model.generator.embedding.mask_embedding is None:
+        if self.mask_ratio and not model.generator.embedding.can_hide:
             raise ValueError("mask_ratio needs the mask embedding, but the model was built or pruned without it; use generative=True.")
         if self.mask_ratio and not 1 <= round(self.mask_ratio * model.generator.config.num_tokens) < model.generator.config.num_tokens:
             count = model.generator.config.num_tokens

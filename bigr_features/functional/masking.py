@@ -20,20 +20,22 @@ __all__ = [
 ]  # fmt: skip
 
 
-def train_mask_count(num_tokens: int, step: int) -> int:
-    """Number of hidden tokens in training for the uniform draw `step` in 0..num_tokens-1: floor(N cos(pi step / 2N)), at least 1.
+def train_mask_count(num_tokens: int, step: int, levels: int | None = None) -> int:
+    """Number of hidden tokens in training for the uniform draw `step` in 0..levels-1: floor(N cos(pi step / 2 levels)), at least 1.
 
-    Computed in float32, as the public training code does; at exact boundaries (N=36, step=24) that rounding decides.
+    There are N levels unless told otherwise. Computed in float32, as the public training code does; at exact boundaries (N=36, step=24)
+    that rounding decides.
     """
-    ratio = torch.cos(torch.tensor(math.pi / 2, dtype=torch.float32) * torch.tensor([step / num_tokens], dtype=torch.float32))
+    progress = torch.tensor([step / (levels or num_tokens)], dtype=torch.float32)
+    ratio = torch.cos(torch.tensor(math.pi / 2, dtype=torch.float32) * progress)
     return max(1, int((ratio * num_tokens).tolist()[0]))
 
 
-def draw_mask_count(num_tokens: int, generator: torch.Generator | None = None) -> int:
+def draw_mask_count(num_tokens: int, generator: torch.Generator | None = None, levels: int | None = None) -> int:
     """One draw of the number of hidden tokens for a training batch, cosine-distributed; see `train_mask_count`."""
     device = generator.device if generator is not None else "cpu"
-    step = torch.randint(num_tokens, (1,), generator=generator, device=device).tolist()[0]
-    return train_mask_count(num_tokens, step)
+    step = torch.randint(levels or num_tokens, (1,), generator=generator, device=device).tolist()[0]
+    return train_mask_count(num_tokens, step, levels)
 
 
 def lowest(noise: Tensor, count: int) -> Tensor:

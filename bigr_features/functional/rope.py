@@ -1,4 +1,4 @@
-"""Two-dimensional rotary position embedding.   N tokens on a G x G grid, c condition tokens, H heads, h head width"""
+"""Two-dimensional rotary position embedding.   N tokens on a G x G grid, c condition tokens, P positions a token, H heads, h head width"""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 
-def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: float = 10000.0) -> Tensor:
+def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: float = 10000.0, positions_per_token: int = 1) -> Tensor:
     """Cosines and sines of the rotation of every position, condition tokens first.
 
     The first half of a position's angles turns with the grid row, the second half with the column. The rows of the
     condition tokens are ALL ZERO, cosine included, so that their queries and keys become zero vectors: released
-    BiGR and LlamaGen weights were trained so.
+    BiGR, LlamaGen and ELM weights were trained so. With several positions a token each row stands so many times, side by side.
 
     Returns
     -------
-    Tensor (c + N, h / 2, 2), float64, on the CPU
+    Tensor (P (c + N), h / 2, 2), float64, on the CPU
         (cos, sin) in the last dimension.
 
     Raises
@@ -32,7 +32,7 @@ def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: fl
     columns = angle[None].expand(grid_size, grid_size, -1)
     angles = torch.cat([rows, columns], dim=-1).flatten(0, 1)  # (N, h / 2)
     table = torch.stack([angles.cos(), angles.sin()], dim=-1)  # (N, h / 2, 2)
-    return torch.cat([table.new_zeros(num_cond_tokens, half, 2), table])
+    return torch.cat([table.new_zeros(num_cond_tokens, half, 2), table]).repeat_interleave(positions_per_token, dim=0)
 
 
 def apply_rope(x: Tensor, table: Tensor) -> Tensor:

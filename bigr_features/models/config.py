@@ -10,6 +10,11 @@ from typing import Any
 from ..functional.schedules import NOISE_SCHEDULES
 from ..storage.json_files import plain
 
+TOKENS = ("bits", "index")
+HEADS = ("bernoulli", "linear", "mlm")
+DEFAULT_CODE_DIM = 24
+MAX_CLASSES = 2**16  # the largest joint softmax that was published
+
 
 class _Config:
     """Conversion to and from plain dictionaries, strict about names."""
@@ -198,8 +203,22 @@ class GeneratorConfig(_Config):
 
     Parameters
     ----------
-    code_dim : int
-        K, bits a token.
+    code_dim : int, optional
+        K, bits a token; 24 by default. None for tokens that are indices.
+    tokens : "bits" or "index"
+        What the tokenizer gives: K bits a token (BinaryAutoencoder), or one index of a codebook (VQAutoencoder).
+    head : "bernoulli", "linear" or "mlm"
+        What turns an output of the trunk into a token: the Bernoulli transcoder on bits; a linear map to class logits (causal systems:
+        LlamaGen, S0); linear, GELU, layer norm and product with the token table (masked systems: S1).
+    vocab_size : int, optional
+        V, classes of a categorical head. Of index tokens the size of the codebook; of bits 2 ** (code_dim / num_sub_codes), and need not
+        be given.
+    num_sub_codes : int
+        S; with a categorical head the K bits are predicted as S classes of K / S bits each (ELM's 2-8, 2-10, 2-12).
+    label_smoothing : float
+        Of the cross-entropy of a categorical head, in [0, 1).
+    mask_levels : int, optional
+        Mask ratios of training lie at cos(pi/2 * s / mask_levels), s uniform; N levels by default (BiGR), 10 in ELM.
     depth, width, num_heads : int
         Blocks, channels and attention heads of the trunk. width / num_heads must be a multiple of 4 (2-D rotary positions).
     grid_size : int
@@ -242,7 +261,13 @@ class GeneratorConfig(_Config):
         Weight of the variational-bound term.
     """
 
-    code_dim: int = 24
+    code_dim: int | None = None
+    tokens: str = "bits"
+    head: str = "bernoulli"
+    vocab_size: int | None = None
+    num_sub_codes: int = 1
+    label_smoothing: float = 0.0
+    mask_levels: int | None = None
     depth: int = 24
     width: int = 1024
     num_heads: int = 16
@@ -276,8 +301,10 @@ class GeneratorConfig(_Config):
     def __post_init__(self):
         if self.denoiser_width is None:
             object.__setattr__(self, "denoiser_width", self.width)
-        for name in ("code_dim", "depth", "width", "num_heads", "grid_size", "num_classes", "num_cond_tokens", "num_timesteps"):
+        for name in ("depth", "width", "num_heads", "grid_size", "num_classes", "num_cond_tokens", "num_timesteps"):
             _positive(self, name)
+        self._check_tokens()
+        self._check_head()
         for name in ("denoiser_width", "denoiser_depth", "ffn_multiple_of"):
             _positive(self, name)
         if self.width % self.num_heads or (self.width // self.num_heads) % 4:
@@ -308,6 +335,68 @@ class GeneratorConfig(_Config):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, but a probability in [0, 1) is expected.")
 
+    def _check_tokens(self) -> None:
+        """What a token is, and how many classes a categorical head has."""
+        if self.tokens not in TOKENS:
+            raise ValueError(f"tokens={self.tokens!r}; choose one of {', '.join(TOKENS)}.")
+        if self.tokens == "index":
+            if self.code_dim is not None:
+                raise ValueError(f"code_dim={self.code_dim} counts bits, but tokens='index' has none; leave it out, and give vocab_size.")
+            _positive(self, "vocab_size")
+            if self.num_sub_codes != 1:
+                raise ValueError(f"num_sub_codes={self.num_sub_codes} cuts bits into parts, but tokens='index' has none; leave it at 1.")
+            _one_softmax(self.vocab_size, "vocab_size", "train a tokenizer with a smaller codebook, or one on bits with num_sub_codes")
+            return
+        if self.code_dim is None:
+            object.__setattr__(self, "code_dim", DEFAULT_CODE_DIM)
+        for name in ("code_dim", "num_sub_codes"):
+            _positive(self, name)
+        if self.head == "bernoulli":
+            if self.num_sub_codes != 1 or self.vocab_size is not None:
+                raise ValueError(
+                    f"num_sub_codes={self.num_sub_codes} and vocab_size={self.vocab_size} belong to a categorical head, but "
+                    "head='bernoulli' draws bits; leave them out, or give head='linear' or 'mlm'."
+                )
+            return
+        if self.code_dim % self.num_sub_codes:
+            raise ValueError(f"code_dim={self.code_dim} bits cannot be cut into num_sub_codes={self.num_sub_codes} equal parts.")
+        parts = [count for count in range(1, self.code_dim + 1) if self.code_dim % count == 0 and self.code_dim // count <= 12]
+        remedy = f"cut them into num_sub_codes={parts[0]} parts of {self.code_dim // parts[0]} bits"
+        bits = self.code_dim // self.num_sub_codes
+        _one_softmax(2**bits, f"code_dim={self.code_dim} with num_sub_codes={self.num_sub_codes}", remedy)
+        if self.vocab_size not in (None, 2**bits):
+            raise ValueError(f"vocab_size={self.vocab_size}, but {bits} bits make {2**bits} classes; leave vocab_size out.")
+        object.__setattr__(self, "vocab_size", 2**bits)
+
+    def _check_head(self) -> None:
+        """Which heads go with which tokens and which order."""
+        if self.head not in HEADS:
+            raise ValueError(f"head={self.head!r}; choose one of {', '.join(HEADS)}.")
+        if self.head == "bernoulli" and self.tokens == "index":
+            raise ValueError("head='bernoulli' draws bits, but tokens='index' has none; give head='linear' (causal) or 'mlm' (masked).")
+        if self.head == "linear" and not self.causal:
+            raise ValueError("head='linear' predicts the next token and needs causal=True; a masked generator takes head='mlm'.")
+        if self.head == "mlm" and self.causal:
+            raise ValueError("head='mlm' predicts hidden tokens and needs causal=False; a causal generator takes head='linear'.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing}; expected a number in [0, 1).")
+        if self.label_smoothing and self.head == "bernoulli":
+            raise ValueError(f"label_smoothing={self.label_smoothing} is of a cross-entropy over classes; head='bernoulli' has none.")
+        if self.mask_levels is not None:
+            _positive(self, "mask_levels")
+            if self.causal:
+                raise ValueError(f"mask_levels={self.mask_levels}, but a causal generator hides nothing; leave it out.")
+
+    @property
+    def categorical(self) -> bool:
+        """Whether the head predicts classes (and not bits)."""
+        return self.head != "bernoulli"
+
+    @property
+    def positions_per_token(self) -> int:
+        """Positions that a token takes in the sequence: S in a masked categorical model, whose sub-codes stand side by side, else 1."""
+        return 1 if self.causal else self.num_sub_codes
+
     @property
     def num_tokens(self) -> int:
         """N."""
@@ -327,6 +416,14 @@ class GeneratorConfig(_Config):
     def ffn_width(self) -> int:
         """Hidden channels of the feed-forward."""
         return -(-(8 * self.width // 3) // self.ffn_multiple_of) * self.ffn_multiple_of
+
+
+def _one_softmax(classes: int, given: str, remedy: str) -> None:
+    if classes > MAX_CLASSES:
+        raise ValueError(
+            f"{given} asks for one softmax over {classes:,} classes; its tables and logits do not fit into memory beyond {MAX_CLASSES:,} "
+            f"(16 bits): {remedy}."
+        )
 
 
 def _positive(config, name: str) -> None:

@@ -1,6 +1,7 @@
 """The generator: codes and a class to condition vectors, loss and new codes.
 
-B batch, N = G * G tokens, K bits, c condition tokens, D width
+An embedding, a trunk, a head and an order of tokens, each chosen by the configuration, make BiGR and the systems it is compared with.
+B batch, N = G * G tokens, K bits, S sub-codes a token, V classes of a sub-code, c condition tokens, P positions a token takes, D width
 """
 
 from __future__ import annotations
@@ -9,32 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import checks
-from ..functional.masking import draw_mask_count, lowest, positions_of
-from ..sampling.masked import sample_codes
+from ..functional.codes import code_format
+from ..functional.masking import positions_of
 from .config import GeneratorConfig
+from .embeddings import build_embedding
+from .heads import CategoricalLossTerms, LinearHead, MaskedLanguageHead
+from .order import build_order
 from .transcoder import LossTerms, Transcoder
-from .transformer import Trunk
+from .transformer import KVCache, Trunk
 
-
-class BitEmbedding(nn.Module):
-    """Codes (B, N, K) of 0 and 1 to token vectors (B, N, D); hidden tokens become one learned vector."""
-
-    def __init__(self, config: GeneratorConfig, device=None, dtype=None):
-        super().__init__()
-        self.proj = nn.Linear(config.code_dim, config.width, device=device, dtype=dtype)
-        self.mask_embedding = nn.Parameter(torch.empty(1, config.width, device=device, dtype=dtype))
-
-    def init_weights(self) -> None:
-        if self.mask_embedding is not None:
-            nn.init.normal_(self.mask_embedding)
-
-    def forward(self, codes: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.proj(codes.to(self.proj.weight.dtype))  # (B, N, D)
-        if mask is None:
-            return x
-        mask_embedding = self.mask_embedding
-        assert mask_embedding is not None, "built without the generative parts"
-        return torch.where(mask[..., None], mask_embedding, x)
+HEADS = {"bernoulli": Transcoder, "linear": LinearHead, "mlm": MaskedLanguageHead}
 
 
 class BiGR(nn.Module):
@@ -43,40 +28,46 @@ class BiGR(nn.Module):
     Parameters
     ----------
     config : GeneratorConfig
-    embedding : nn.Module, optional
-        From codes and mask to token vectors; bits by default. Systems on class indices bring their own.
-    head : nn.Module, optional
-        What stands in place of the Bernoulli transcoder: `loss(condition, codes, ...)` and `sample(condition, ...)`, both over M tokens.
+        Its `tokens`, `head` and `causal` make the system: bits, Bernoulli transcoder, masked is BiGR (S3), the same causal S2; bits with a
+        linear head, causal, S0; bits with a masked-language-model head S1; index tokens with a linear head, causal, LlamaGen.
 
     Attributes
     ----------
-    embedding, class_embedding, trunk, position_embedding, transcoder
+    embedding, class_embedding, trunk : nn.Module
+    head : nn.Module
+        Transcoder, LinearHead or MaskedLanguageHead; the transcoder is `transcoder` as well.
+    order : Masked or Causal
+    position_embedding : Parameter (1, N, D) that is added to what the transcoder sees, or None with another head
     input_position_embedding : Parameter (1, N, D), or None without `input_positions`
     """
 
-    def __init__(
-        self,
-        config: GeneratorConfig,
-        *,
-        embedding: nn.Module | None = None,
-        head: nn.Module | None = None,
-        device=None,
-        dtype=None,
-    ):
+    def __init__(self, config: GeneratorConfig, *, device=None, dtype=None):
         super().__init__()
         dd = {"device": device, "dtype": dtype}
         self.config = config
+        self.code_format = code_format(config)
         self.null_class = config.null_class
         self.num_cond_tokens = config.num_cond_tokens
-        self.embedding = embedding if embedding is not None else BitEmbedding(config, **dd)
+        self.num_prefix = config.num_cond_tokens * config.positions_per_token
+        self.positions_per_token = config.positions_per_token
+        self.embedding = build_embedding(config, **dd)
         self.class_embedding = nn.Embedding(config.num_classes + 1, config.width, **dd)
         positions = nn.Parameter(torch.empty(1, config.num_tokens, config.width, **dd)) if config.input_positions else None
         self.input_position_embedding = positions
         self.token_dropout = nn.Dropout(config.token_dropout)
         self.trunk = Trunk(config, **dd)
-        self.position_embedding = nn.Parameter(torch.empty(1, config.num_tokens, config.width, **dd))
-        self.transcoder = head if head is not None else Transcoder(config, **dd)
+        head = HEADS[config.head]
+        learned = nn.Parameter(torch.empty(1, config.num_tokens, config.width, **dd)) if head.learned_positions else None
+        self.position_embedding = learned
+        self.add_module(head.attribute, head(config, **dd))
+        self.order = build_order(config)
         self.init_weights()
+
+    @torch.jit.unused
+    @property
+    def head(self) -> nn.Module | None:
+        """What turns conditions into tokens; None in a model without generative parts."""
+        return getattr(self, HEADS[self.config.head].attribute)
 
     @torch.no_grad()
     def init_weights(self, needs_reset: bool = True) -> None:
@@ -89,12 +80,12 @@ class BiGR(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.RMSNorm):
-                nn.init.ones_(module.weight)
+            elif isinstance(module, nn.RMSNorm | nn.LayerNorm):
+                module.reset_parameters()
         for positions in (self.position_embedding, self.input_position_embedding):
             if positions is not None:
                 nn.init.normal_(positions, std=self.config.position_init_std)
-        for part in (self.embedding, self.trunk, self.transcoder):
+        for part in (self.embedding, self.trunk, self.head):
             if hasattr(part, "init_weights"):
                 part.init_weights()
 
@@ -103,15 +94,15 @@ class BiGR(nn.Module):
         self.trunk.blocks = self.trunk.blocks[:keep_blocks]
         if not keep_norm:
             self.trunk.norm = nn.Identity()
-        self.transcoder = None
+        setattr(self, HEADS[self.config.head].attribute, None)
         self.position_embedding = None
-        self.embedding.mask_embedding = None
+        self.embedding.drop_mask()
 
     @torch.jit.unused
     @property
     def generative(self) -> bool:
         """Whether loss, condition and generation are available."""
-        return self.transcoder is not None and self.position_embedding is not None
+        return self.head is not None
 
     def class_vector(self, labels: Tensor | None = None, label_weights: Tensor | None = None) -> Tensor:
         """Class embedding (B, 1, D), or (1, 1, D) of the null class without labels.
@@ -134,19 +125,30 @@ class BiGR(nn.Module):
     def embed(
         self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, label_weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What the trunk takes: the sequence (B, c + N, D) and the class vector (B or 1, 1, D)."""
-        tokens = self.embedding(codes, mask)
-        if self.input_position_embedding is not None:
-            tokens = tokens + self.input_position_embedding
-        tokens = self.token_dropout(tokens)
+        """What the trunk takes: the sequence (B, P (c + N), D) and the class vector (B or 1, 1, D)."""
         vector = self.class_vector(labels, label_weights)
-        prefix = vector.expand(tokens.shape[0], self.num_cond_tokens, -1)
-        return torch.cat([prefix, tokens], dim=1), vector
+        return self.sequence(vector, self.token_vectors(codes, mask)), vector
+
+    def token_vectors(self, codes: Tensor, mask: Tensor | None = None, start: int = 0) -> Tensor:
+        """Vectors (B, P n, D) of the codes of n tokens from index `start` on."""
+        tokens = self.embedding(codes, mask)
+        positions = self.input_position_embedding
+        if positions is not None:
+            positions = positions[:, start : start + codes.shape[1]]
+            tokens = tokens + positions.repeat_interleave(self.positions_per_token, dim=1)
+        return self.token_dropout(tokens)
+
+    def sequence(self, vector: Tensor, tokens: Tensor) -> Tensor:
+        """Condition tokens from the class vector (B or 1, 1, D), then token vectors (B, P n, D)."""
+        return torch.cat([vector.expand(tokens.shape[0], self.num_prefix, -1), tokens], dim=1)
 
     def features(self, codes: Tensor, layer: int) -> Tensor:
-        """Image tokens (B, N, D) of the residual stream after block `layer`: null class, nothing hidden, no final norm. Traceable."""
+        """Image tokens (B, P N, D) of the residual stream after block `layer`: null class, nothing hidden, no final norm. Traceable.
+
+        A causal trunk is fed all tokens too, as the authors of BiGR did with LlamaGen.
+        """
         x, vector = self.embed(codes)
-        return self.trunk(x, vector, [layer])[0][:, self.num_cond_tokens :]
+        return self.trunk(x, vector, [layer])[0][:, self.num_prefix :]
 
     def hidden_states(
         self,
@@ -161,7 +163,7 @@ class BiGR(nn.Module):
 
         Parameters
         ----------
-        codes : Tensor (B, N, K) of 0 and 1
+        codes : Tensor (B, N, K) of 0 and 1, or (B, N) of indices
         labels : Tensor (B,), optional
             Class indices; None is the null class, the paper's choice for features.
         mask : Tensor (B, N) bool, optional
@@ -169,11 +171,11 @@ class BiGR(nn.Module):
         layers : list of int, optional
             0-based blocks, negative from the end; all by default. One pass runs to the last of them.
         return_prefix : bool
-            Keep the c condition tokens in front: (B, c + N, D).
+            Keep the c condition tokens in front: (B, P (c + N), D).
 
         Returns
         -------
-        list of Tensor (B, N, D), in the order of `layers`
+        list of Tensor (B, P N, D), in the order of `layers`
 
         Raises
         ------
@@ -184,25 +186,78 @@ class BiGR(nn.Module):
         self._check_shapes(codes, labels, mask)
         x, vector = self.embed(codes, labels, mask)
         order = sorted(set(wanted))
-        start = 0 if return_prefix else self.num_cond_tokens
+        start = 0 if return_prefix else self.num_prefix
         streams = dict(zip(order, self.trunk(x, vector, order), strict=True))
         return [streams[layer][:, start:] for layer in wanted]
 
     def condition(
         self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, *, label_weights: Tensor | None = None
     ) -> Tensor:
-        """What the transcoder sees, (B, N, D): final norm of the last block's image tokens plus the learned position.
+        """What the head sees, (B, P N, D): final norm of the last block's outputs, for the transcoder plus the learned position.
 
-        In a causal trunk the vector at index i is the output one position earlier, which has seen the tokens before i only.
+        In a causal trunk the vector at index i is the output one position earlier, which has seen the tokens before i only; the last token
+        is not fed then.
         """
         self._require_generative("condition")
         self._check_shapes(codes, labels, mask, mixed=label_weights is not None)
-        return self._condition(*self.embed(codes, labels, mask, label_weights))
+        vector = self.class_vector(labels, label_weights)
+        x = self.sequence(vector, self.order.inputs(self.token_vectors(codes, mask)))
+        x = self.trunk(x, vector, [len(self.trunk.blocks) - 1])[0]
+        return self._positioned(self.trunk.norm(self.order.outputs(x, self.num_prefix)))
 
-    def _condition(self, x: Tensor, vector: Tensor) -> Tensor:
-        x = self.trunk.norm(self.trunk(x, vector, [len(self.trunk.blocks) - 1])[0])
-        first = self.num_cond_tokens - 1 if self.config.causal else self.num_cond_tokens
-        return x[:, first : first + self.config.num_tokens] + self.position_embedding
+    def _positioned(self, x: Tensor, start: int = 0) -> Tensor:
+        """Normalised outputs for the tokens from index `start` on, as the head sees them."""
+        positions = self.position_embedding
+        return x if positions is None else x + positions[:, start : start + x.shape[1]]
+
+    def token_conditions(self, *args, **kwargs) -> Tensor:
+        """`condition` with one row a token, (B, N, P D)."""
+        return self.condition(*args, **kwargs).unflatten(1, (self.config.num_tokens, -1)).flatten(2)
+
+    def logits(
+        self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, *, label_weights: Tensor | None = None
+    ) -> Tensor:
+        """Class logits (B, N, V), or (B, N, S, V) with S > 1 sub-codes, of a categorical head.
+
+        Index i predicts token i: in a masked model from all tokens that are not hidden, in a causal one from those before it.
+
+        Raises
+        ------
+        TypeError
+            For a model with the Bernoulli transcoder.
+        """
+        if not self.config.categorical:
+            raise TypeError("logits() is for categorical heads; head='bernoulli' gives bits: call condition() and transcoder.denoiser().")
+        self._require_generative("logits")
+        logits = self.head.logits(self.token_conditions(codes, labels, mask, label_weights=label_weights), self.embedding)
+        return logits.squeeze(2) if self.config.num_sub_codes == 1 else logits
+
+    def prefill(
+        self, labels: Tensor, label_weights: Tensor | None = None, codes: Tensor | None = None, *, use_cache: bool = True
+    ) -> tuple[Tensor, KVCache | None]:
+        """Start a causal generation: the condition (B, D) of the token after `codes`, the first n tokens (n = 0 or None: of token 0).
+
+        Returns
+        -------
+        condition, cache
+            The cache takes the other tokens through `step`; None without use_cache.
+        """
+        vector = self.class_vector(labels, label_weights)
+        count = 0 if codes is None else codes.shape[1]
+        tokens = vector.new_empty(len(labels), 0, self.config.width) if count == 0 else self.token_vectors(codes)
+        x, cache = self.sequence(vector, tokens), None
+        if use_cache:
+            cache = self.trunk.new_cache(len(labels), vector)
+            x = self.trunk.extend(x, cache)
+        else:
+            x = self.trunk(x, vector, [len(self.trunk.blocks) - 1])[0]
+        return self._positioned(self.trunk.norm(x[:, -1:]), count)[:, 0], cache
+
+    def step(self, codes: Tensor, cache: KVCache) -> Tensor:
+        """Condition (B, D) of the token after `codes` (B, 1, K) or (B, 1), which joins the tokens in the cache."""
+        index = cache.length - self.num_prefix
+        x = self.trunk.extend(self.token_vectors(codes, start=index), cache)
+        return self._positioned(self.trunk.norm(x), index + 1)[:, 0]
 
     @torch.jit.unused
     def forward(self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -217,86 +272,99 @@ class BiGR(nn.Module):
         mask: Tensor | None = None,
         timesteps: Tensor | None = None,
         noisy_codes: Tensor | None = None,
+        label_smoothing: float | None = None,
         dropped: Tensor | None = None,
         num_hidden: int | None = None,
         check_values: bool = True,
         generator: torch.Generator | None = None,
-    ) -> LossTerms:
-        """The generative training loss (BiGR, Sec. 3.1): the transcoder's loss, over hidden tokens only.
+    ) -> LossTerms | CategoricalLossTerms:
+        """The generative training loss: that of the head, over hidden tokens only; a causal generator predicts every token.
 
-        Each draw may be given; what is not given is drawn from `generator`. A causal trunk hides nothing and predicts every token.
-        In train mode labels are replaced by the null class with probability `class_dropout`.
+        Each draw may be given; what is not given is drawn from `generator`. In train mode labels are replaced by the null class with
+        probability `class_dropout`.
 
         Parameters
         ----------
-        codes : Tensor (B, N, K) of 0 and 1
+        codes : Tensor (B, N, K) of 0 and 1, or (B, N) of indices
         labels : Tensor (B,) int64, optional
             None trains without classes (null class for all).
         mask : Tensor (B, N) bool, optional
             By default one cosine-distributed count for the batch, at random positions of each image.
         timesteps : Tensor (B, N) or (B, N, R) int64, optional
-            Noise levels 1..T, one a token, or R of them whose losses are averaged.
+            With the Bernoulli transcoder: noise levels 1..T, one a token, or R of them whose losses are averaged.
         noisy_codes : Tensor (B, N, K) or (B, N, R, K), optional
-            As many a token as there are timesteps.
+            With the Bernoulli transcoder: as many a token as there are timesteps.
+        label_smoothing : float, optional
+            With a categorical head; the configuration's by default.
         dropped : Tensor (B,) bool, optional
             Images whose label becomes the null class.
         num_hidden : int, optional
             Tokens that `mask` hides in each image, if it is the same number in all: the host then need not wait to count them.
         check_values : bool
-            Whether to look at bits, labels and timesteps, for which the host waits for the device. Training turns it off, since its codes
+            Whether to look at codes, labels and timesteps, for which the host waits for the device. Training turns it off, since its codes
             and draws are right by construction.
 
         Returns
         -------
-        LossTerms
-            loss, bce, bit_accuracy.
+        LossTerms (loss, bce, bit_accuracy) or CategoricalLossTerms (loss, cross_entropy, accuracy)
 
         Raises
         ------
         ValueError
-            For shapes, bits, labels or timesteps that do not fit the configuration, or a mask that hides nothing.
+            For shapes, codes, labels or timesteps that do not fit the configuration, a mask that hides nothing or that a causal
+            generator has no use for, or a draw that belongs to another head.
         """
         self._require_generative("loss")
         self._check_shapes(codes, labels, mask)
+        options = {"timesteps": timesteps, "noisy_codes": noisy_codes, "label_smoothing": label_smoothing}
+        options = {name: value for name, value in options.items() if value is not None}
+        foreign = sorted(set(options) - self.head.loss_options)
+        if foreign:
+            raise ValueError(
+                f"{foreign[0]} was given, but head={self.config.head!r} has no use for it; its loss takes "
+                f"{', '.join(sorted(self.head.loss_options))}."
+            )
         if check_values:
-            checks.check_bits(codes)
+            self.code_format.check_values(codes)
             checks.check_labels(labels, self.null_class, self.config.unconditional and not self.training)
         if labels is not None and dropped is not None:
             labels = torch.where(dropped, self.null_class, labels)
         elif labels is not None and self.training:
             labels = self.drop_labels(labels, generator)
         batch, tokens = codes.shape[:2]
-        if self.config.causal:
-            if mask is not None:
-                raise ValueError("a mask was given, but a causal generator predicts every token; leave mask out.")
+        if mask is None:
+            mask = self.draw_mask(batch, tokens, generator, codes.device)
+        if mask is None:
             rows = torch.arange(batch * tokens, device=codes.device)
         else:
-            if mask is None:
-                mask = self.draw_mask(batch, tokens, generator, codes.device)
             rows = positions_of(mask, None if num_hidden is None else num_hidden * batch)  # (M,)
             if len(rows) == 0:
                 raise ValueError("the mask hides no token, so there is nothing to predict; hide at least one token.")
-        condition = self.condition(codes, labels, mask).flatten(0, 1)[rows]  # (M, D)
-        hidden = codes.flatten(0, 1)[rows]  # (M, K)
+        condition = self.token_conditions(codes, labels, mask).flatten(0, 1)[rows]  # (M, P D)
+        hidden = codes.flatten(0, 1)[rows]  # (M, K) or (M,)
         if timesteps is not None:
             checks.check_timesteps(timesteps, (batch, tokens), self.config.num_timesteps, check_values)
-            timesteps = timesteps.flatten(0, 1)[rows]  # (M,) or (M, R)
+            options["timesteps"] = timesteps = timesteps.flatten(0, 1)[rows]  # (M,) or (M, R)
             if timesteps.dim() == 2:
                 levels = timesteps.shape[1]
-                timesteps = timesteps.flatten()
+                options["timesteps"] = timesteps.flatten()
                 condition, hidden = condition.repeat_interleave(levels, 0), hidden.repeat_interleave(levels, 0)
         if noisy_codes is not None:
             checks.check_noisy_codes(noisy_codes, (batch, tokens, self.config.code_dim), len(hidden) // len(rows))
             if check_values:
                 checks.check_bits(noisy_codes)
-            noisy_codes = noisy_codes.flatten(0, 1)[rows].flatten(0, -2)
-        return self.transcoder.loss(condition, hidden, timesteps, noisy_codes, generator)
+            options["noisy_codes"] = noisy_codes.flatten(0, 1)[rows].flatten(0, -2)
+        return self.head_loss(condition, hidden, generator=generator, **options)
 
-    def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> Tensor:
-        """Training mask (B, N): the same cosine-distributed number of hidden tokens in every image, at random positions."""
-        drawn_on = generator.device if generator is not None else device
-        noise = torch.rand(batch, tokens, generator=generator, device=drawn_on)
-        return lowest(noise, draw_mask_count(tokens, generator)).to(device)
+    def head_loss(self, condition: Tensor, codes: Tensor, **options) -> LossTerms | CategoricalLossTerms:
+        """Loss of some tokens: their conditions (M, P D) and codes (M, K) or (M,)."""
+        if self.config.categorical:
+            return self.head.loss(condition, self.code_format.indices(codes), self.embedding, **options)
+        return self.head.loss(condition, codes, **options)
+
+    def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> Tensor | None:
+        """Training mask (B, N), True = hidden, the same number in every image; None in a causal generator, which hides nothing."""
+        return self.order.training_mask(batch, tokens, generator, device)
 
     def drop_labels(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels with the null class in place of some, each with probability `class_dropout`."""
@@ -307,25 +375,26 @@ class BiGR(nn.Module):
         return torch.where(dropped.to(labels.device), self.null_class, labels)
 
     def generate(self, labels: Tensor | None, **settings) -> Tensor:
-        """New codes (B, N, K) for labels (B,), most confident tokens first; see `sampling.masked.sample_codes` for every setting."""
+        """New codes (B, N, K) or (B, N) for labels (B,), or for a batch_size of images without labels.
+
+        Settings are those of `sampling.masked.sample_codes` (masked, bits), `sampling.categorical.sample_codes` (masked, classes) or
+        `sampling.autoregressive.sample_codes` (causal).
+        """
         self._require_generative("generate")
-        return sample_codes(self, labels, **settings)
+        return self.order.sampler(self, labels, **settings)
 
     def _require_generative(self, what: str) -> None:
         if not self.generative:
             raise RuntimeError(f"{what}() needs the generative parts, but the model was built or pruned without them; use generative=True.")
 
     def _check_shapes(self, codes: Tensor, labels: Tensor | None, mask: Tensor | None, mixed: bool = False) -> None:
-        checks.check_codes(codes, self.config.num_tokens, self.config.code_dim)
+        self.code_format.check(codes, self.config.num_tokens)
         if labels is not None and labels.dim() != (2 if mixed else 1):
             expected = "(batch, mixed labels) with label_weights" if mixed else "(batch,)"
             raise ValueError(f"labels have shape {tuple(labels.shape)}; expected {expected}.")
         if labels is not None and labels.shape[:1] != codes.shape[:1]:
             raise ValueError(f"labels have shape {tuple(labels.shape)} but codes hold {codes.shape[0]} images; give one label an image.")
-        if mask is not None and (mask.shape != codes.shape[:2] or mask.dtype != torch.bool):
-            raise ValueError(
-                f"mask has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(codes.shape[:2])}, True = hidden."
-            )
+        self.order.check_mask(mask, codes.shape[:2])
 
 
 def resolve_layers(layers: list[int] | int | None, depth: int) -> list[int]:

@@ -18,6 +18,7 @@ from ..functional import bernoulli
 from ..functional.inference import to_device
 from .config import GeneratorConfig
 from .constants import ConstantTable
+from .heads import Drawn
 from .transformer import modulate
 
 SINUSOID_WIDTH = 256
@@ -127,6 +128,11 @@ class Denoiser(nn.Module):
 
 class Transcoder(nn.Module):
     """Per-token head: the denoiser and the Bernoulli process around it (BiGR, arXiv:2410.14672, Sec. 3.1)."""
+
+    attribute = "transcoder"
+    loss_options = frozenset({"timesteps", "noisy_codes"})
+    loss_names = ("loss", "bce", "bit_accuracy")
+    learned_positions = True
 
     def __init__(self, config: GeneratorConfig, device=None, dtype=None):
         super().__init__()
@@ -265,6 +271,24 @@ class Transcoder(nn.Module):
             probability = bernoulli.posterior(bits, clean, keep[earlier], keep[t] / keep[earlier], form=posterior)
             bits = draw(probability).to(rows.dtype)
         raise AssertionError("a chain has at least one step")
+
+    @torch.no_grad()
+    def draw(self, condition: Tensor, null_condition: Tensor | None, scale: float, settings, noise, embedding=None, choose=None) -> Drawn:
+        """One token for each image, as `CategoricalHead.draw`; `choose` is for classes and must be None."""
+        if choose is not None:
+            raise ValueError("choose draws classes, but head='bernoulli' draws bits; leave it out.")
+        rows = [1] * len(condition)
+        probabilities = self.sample(
+            condition,
+            null_condition,
+            num_denoise_steps=settings.num_denoise_steps,
+            guidance_scale=scale,
+            temperature=settings.temperature,
+            posterior=settings.posterior,
+            draw=lambda probability: noise.bernoulli(probability, rows),
+        )
+        bits = probabilities > 0.5 if settings.bits == "threshold" else noise.bernoulli(probabilities, rows)
+        return Drawn(bits.to(torch.float32), None, probabilities)
 
     def _logits(self, bits: Tensor, embedding: Tensor, time: Tensor) -> Tensor:
         """The denoiser's logits; on a CPU in pieces whose activations stay in its cache, which is about a quarter faster."""

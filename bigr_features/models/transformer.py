@@ -1,11 +1,14 @@
 """Llama-style transformer with one shared adaLN: the trunk of the generator.
 
-B batch, S = c + N positions (c condition tokens first), D width, H heads, h head width
+B batch, S = c + N positions (c condition tokens first; each several times where a token takes several), D width, H heads, h head width
+
+A causal trunk can also run piece by piece with a static key/value cache: `start` then says how many positions came before.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +33,17 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.width, config.width, bias=False, **dd)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(self, x: Tensor, rope: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rope: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, width // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, S, h)
-        x = F.scaled_dot_product_attention(apply_rope(q, rope), apply_rope(k, rope), v, is_causal=self.causal)
+        q, k, causal = apply_rope(q, rope), apply_rope(k, rope), self.causal
+        if cache is not None:  # (2, B, H, most positions, h)
+            end = start + length
+            cache[0, :, :, start:end], cache[1, :, :, start:end] = k, v
+            k, v = cache[0, :, :, :end], cache[1, :, :, :end]
+            causal = length > 1  # one position sees all before it
+        x = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         return self.dropout(self.proj(x.transpose(1, 2).reshape(batch, length, width)))
 
 
@@ -65,8 +74,8 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
-    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attention(self.attention_norm(x), rope))
+    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
+        x = x + self.drop_path(self.attention(self.attention_norm(x), rope, cache, start))
         return x + self.drop_path(self.feed_forward(self.feed_forward_norm(x)))  # (B, S, D)
 
 
@@ -80,11 +89,12 @@ class ModulatedBlock(Block):
         super().__init__(config, drop_path, device=device, dtype=dtype)
         self.modulation_offset = nn.Parameter(torch.empty(1, 1, 6, config.width, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
         assert modulation is not None
         parts = (modulation + self.modulation_offset).unbind(2)
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts  # each (B or 1, 1, D)
-        x = x + self.drop_path(gate_a * self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rope))
+        attended = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rope, cache, start)
+        x = x + self.drop_path(gate_a * attended)
         return x + self.drop_path(gate_f * self.feed_forward(modulate(self.feed_forward_norm(x), shift_f, scale_f)))
 
 
@@ -101,6 +111,26 @@ class Modulation(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         return self.proj(F.silu(condition)).unflatten(-1, (6, -1))
+
+
+@dataclass
+class KVCache:
+    """Keys and values of a causal trunk's positions so far.
+
+    layers : a Tensor (2, B, H, S, h) for each block, S the most positions there can be.
+    modulation : (B or 1, 1, 6, D), or None without adaLN.
+    length : positions that are filled.
+    """
+
+    layers: list[Tensor]
+    modulation: Tensor | None
+    length: int = 0
+
+    def keep(self, batch: int) -> KVCache:
+        """The cache of the first images; it shares their memory."""
+        shared = self.modulation is None or len(self.modulation) == 1
+        modulation = self.modulation if shared else self.modulation[:batch]
+        return KVCache([layer[:, :batch] for layer in self.layers], modulation, self.length)
 
 
 class Trunk(nn.Module):
@@ -121,7 +151,8 @@ class Trunk(nn.Module):
     @staticmethod
     def rope_of(config: GeneratorConfig, device=None, dtype=None) -> ConstantTable:
         """Rotary table of the configuration's grid."""
-        args = (config.grid_size, config.width // config.num_heads, config.num_cond_tokens, config.rope_base)
+        head_dim, positions = config.width // config.num_heads, config.positions_per_token
+        args = (config.grid_size, head_dim, config.num_cond_tokens, config.rope_base, positions)
         return ConstantTable(lambda: rope_table(*args), device=device, dtype=dtype)
 
     def init_weights(self) -> None:
@@ -147,13 +178,39 @@ class Trunk(nn.Module):
             0-based indices, ascending, without repeats.
         """
         modulation = self.modulation(condition) if self.modulation is not None else None
+        rope = self.rope.table[: x.shape[1]]
         streams: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             if i <= layers[-1]:
                 if self.grad_checkpointing and not torch.jit.is_scripting():
-                    x = checkpoint(block, x, modulation, self.rope.table, use_reentrant=False)
+                    x = checkpoint(block, x, modulation, rope, use_reentrant=False)
                 else:
-                    x = block(x, modulation, self.rope.table)
+                    x = block(x, modulation, rope)
                 if i in layers:
                     streams.append(x)
         return streams
+
+    @torch.jit.unused
+    def new_cache(self, batch: int, condition: Tensor) -> KVCache:
+        """An empty cache for `batch` images with the class vectors (B or 1, 1, D); its size does not change any more."""
+        attention, device = self.blocks[0].attention, condition.device
+        autocast = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if autocast else attention.qkv.weight.dtype
+        width = attention.proj.in_features // attention.num_heads
+        shape = (2, batch, attention.num_heads, len(self.rope.table), width)
+        layers = [torch.empty(shape, device=device, dtype=dtype) for _ in self.blocks]
+        return KVCache(layers, self.modulation(condition) if self.modulation is not None else None)
+
+    @torch.jit.unused
+    def extend(self, x: Tensor, cache: KVCache) -> Tensor:
+        """Residual stream (B, S', D) after the last block of S' positions that follow those in the cache, which they join.
+
+        Several positions at once are for an empty cache.
+        """
+        start, length = cache.length, x.shape[1]
+        assert start == 0 or length == 1, "several positions fit at the start only"
+        rope = self.rope.table[start : start + length]
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x = block(x, cache.modulation, rope, layer, start)
+        cache.length = start + length
+        return x

@@ -7,7 +7,7 @@ BiGR, arXiv:2410.14672, Sec. 3.2
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
 import torch
@@ -17,6 +17,7 @@ from ..functional import checks, masking
 from ..functional.inference import evaluating, to_device
 from .noise import make_noise
 from .orders import known_ranks, ranks
+from .sampler import Sampler
 from .settings import SamplingSettings
 
 
@@ -121,7 +122,7 @@ def sample_codes(
             if not acting:
                 continue
             progress = (step + 1) / steps
-            scale = settings.guidance_at(progress)
+            scale = settings.guidance_at(progress, 1 / steps)
             count, first = counts[:, step, None], before[:, step, None]  # (B, 1)
             where = batch.mask & (count > 0)
             if rank is not None:
@@ -143,7 +144,7 @@ def sample_codes(
 
             confidence = _spread((2 * rows - 1).abs().mean(-1), positions, where.shape, -torch.inf)
             if settings.gumbel_temperature > 0:
-                weight = masking.gumbel_temperature_at(progress, settings.gumbel_temperature, settings.gumbel_schedule)
+                weight = masking.gumbel_temperature_at(progress, settings.gumbel_temperature, settings.gumbel_schedule or "constant")
                 confidence[_pick(acting, device)] += weight * draws.gumbel(device)
             revealed = where if rank is not None else (ranks(-confidence) < count) & where
             bits = draws.final(rows) if final else rows > 0.5
@@ -154,6 +155,14 @@ def sample_codes(
                 on_step(RevealStep(step, scale, batch.mask, probabilities, confidence, revealed, codes))
             batch = replace(batch, codes=codes, mask=batch.mask & ~revealed)
     return batch.codes
+
+
+SAMPLER = Sampler(
+    "masked sampling of bits",
+    sample_codes,
+    frozenset(field.name for field in fields(SamplingSettings)) - {"top_k", "top_p"},
+    "leave it out; bits='threshold' makes the final bits the most probable ones",
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from bigr_features import BiGR, BinaryAutoencoder, checkpoints
-from bigr_features.checkpoints import load_official_generator, load_official_tokenizer, official_generator_state, official_tokenizer_state
+from bigr_features.checkpoints import (
+    load_official_generator,
+    load_official_tokenizer,
+    official_generator_state,
+    official_tokenizer_state,
+    read_pickle,
+)
 
 from ..helpers import (
     GOLDEN,
@@ -70,7 +76,8 @@ def test_every_published_tokenizer_has_exactly_our_keys_and_shapes(name):
 
 
 def test_recorded_weights_are_read_into_the_right_places(golden, generator):
-    recorded = load_file(golden.folder / "generator.safetensors")
+    published = golden.folder / "official_checkpoint.pt"
+    recorded = read_pickle(published)["ema"] if published.is_file() else load_file(golden.folder / "generator.safetensors")
     ours = official_generator_state(generator)
     assert shapes(ours) == shapes(recorded)
     for key, value in recorded.items():
