@@ -16,21 +16,27 @@ from ..data.pixels import OUTPUTS, as_output
 from ..functional.checks import check_image_batch
 from ..functional.inference import in_chunks
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig, TokenizerConfig
+from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 from ..models.generator import BiGR, resolve_layers
+from ..models.heads import CategoricalLossTerms
 from ..models.transcoder import LossTerms
 from ..models.transformer import Trunk
+from ..models.vq_autoencoder import VQAutoencoder
 from ..sampling.masked import runs_one_by_one
 
 torch.fx.wrap("check_image_batch")
 
 LEARNED_POSITIONS = ("position_embedding", "input_position_embedding")
 POOLS = ("avg", "max", "avgmax", "")
+FEATURE_TOKENS = ("image", "shifted")
+TOKENIZERS = {TokenizerConfig: BinaryAutoencoder, VQTokenizerConfig: VQAutoencoder}
 # what only generates: no part of the path from pixels to features
 GENERATIVE_PREFIXES = (
     "tokenizer.decoder.",
     "tokenizer.quantizer.embedding",
+    "tokenizer.from_latent.",
     "generator.transcoder.",
+    "generator.output.",
     "generator.position_embedding",
     "generator.embedding.mask_embedding",
     "generator.trunk.norm.",
@@ -38,15 +44,16 @@ GENERATIVE_PREFIXES = (
 
 
 class BiGRBackbone(nn.Module):
-    """The full BiGR with the promises of a timm model.
+    """The full generator, BiGR or a system it is compared with, with the promises of a timm model.
 
     Features are the image tokens of the residual stream after block `feature_layer`, averaged: bits thresholded at 0.5, nothing hidden,
-    the null class as condition, no final norm (BiGR, Fig. 2; the authors' code). The path is deterministic, differentiable (straight
-    through the bits) and traceable.
+    the null class as condition, no final norm (BiGR, Fig. 2; the authors' code). A causal trunk is fed all tokens of the image too. The
+    path is deterministic and traceable; it is differentiable straight through bits that are embedded linearly, while through indices no
+    gradient passes to the tokenizer.
 
     Parameters
     ----------
-    tokenizer, generator : TokenizerConfig, GeneratorConfig
+    tokenizer, generator : TokenizerConfig or VQTokenizerConfig, GeneratorConfig
     img_size : int or (int, int), optional
         Side of the images in pixels, a multiple of the tokenizer's downsampling; the tokenizer's own by default.
     in_chans : int
@@ -60,10 +67,13 @@ class BiGRBackbone(nn.Module):
         False leaves out decoder, transcoder, blocks after feature_layer, and whatever else only generates.
     drop_rate : float
         Dropout before the classifier.
+    feature_tokens : "image" or "shifted"
+        Of a causal generator: all image tokens, or what training feeds, the class and all tokens but the last, with the class position
+        among the N that are averaged (GigaTok).
 
     Attributes
     ----------
-    tokenizer : BinaryAutoencoder
+    tokenizer : BinaryAutoencoder or VQAutoencoder
     generator : BiGR
     feature_layer, num_features, embed_dim, head_hidden_size, num_classes, in_chans, global_pool, feature_info : as in timm
     """
@@ -72,7 +82,7 @@ class BiGRBackbone(nn.Module):
 
     def __init__(
         self,
-        tokenizer: TokenizerConfig,
+        tokenizer: TokenizerConfig | VQTokenizerConfig,
         generator: GeneratorConfig,
         *,
         img_size: int | tuple[int, int] | None = None,
@@ -82,21 +92,27 @@ class BiGRBackbone(nn.Module):
         feature_layer: int | None = None,
         generative: bool = True,
         drop_rate: float = 0.0,
+        feature_tokens: str = "image",
         device=None,
         dtype=None,
     ):
         super().__init__()
-        if tokenizer.code_dim != generator.code_dim:
-            raise ValueError(f"the tokenizer has code_dim={tokenizer.code_dim}, the generator {generator.code_dim}; they must agree.")
+        check_same_codes(tokenizer, generator)
+        if feature_tokens not in FEATURE_TOKENS:
+            raise ValueError(f"feature_tokens={feature_tokens!r}; choose one of {', '.join(FEATURE_TOKENS)}.")
+        if feature_tokens == "shifted" and not generator.causal:
+            raise ValueError("feature_tokens='shifted' feeds what a causal generator is trained on, but this one is masked; leave it out.")
         dd = {"device": device, "dtype": dtype}
         layer = max(generator.depth // 2 - 1, 0) if feature_layer is None else resolve_layers(feature_layer, generator.depth)[0]
         if not generative:
             generator = generator.replace(depth=layer + 1)
-        self.tokenizer = BinaryAutoencoder(tokenizer.replace(in_chans=in_chans), **dd)
+        self.tokenizer = TOKENIZERS[type(tokenizer)](tokenizer.replace(in_chans=in_chans), **dd)
         self.generator = BiGR(generator, **dd)
         self.grad_checkpointing = False
         self.in_chans = in_chans
         self.feature_layer = layer
+        self.feature_tokens = feature_tokens
+        self.shifted = feature_tokens == "shifted"
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = self.embed_dim = generator.width
         self.num_prefix_tokens = self.num_reg_tokens = 0
@@ -114,13 +130,13 @@ class BiGRBackbone(nn.Module):
     # ------------------------------------------------------------------------------------------------------------ features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pooled features (B, D), or logits (B, num_classes), of images (B, C, H, W) in [0, 1]."""
+        """Pooled features (B, D), or logits (B, num_classes), of images (B, C, H, W) in the tokenizer's range of pixels."""
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Image tokens (B, N, D) after block `feature_layer`; shapes and dtype of x are checked, values are not."""
         x = check_image_batch(x, self.in_chans, self.img_size, self.img_size)
-        return self.generator.features(self.tokenizer.binarize(x), self.feature_layer)
+        return self.generator.features(self.tokenizer.look_up(x), self.feature_layer, self.shifted)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool tokens (B, N, D), then dropout and classifier; `pre_logits` stops before the classifier."""
@@ -168,8 +184,8 @@ class BiGRBackbone(nn.Module):
         wanted = self._take_indices(indices)
         final = min(self.feature_layer, max(wanted)) if stop_early else self.feature_layer
         layers = wanted if intermediates_only else [*wanted, final]
-        streams = self.generator.hidden_states(self.tokenizer.binarize(x), layers=layers, return_prefix=True)
-        cond = self.generator.num_cond_tokens
+        streams = self.generator.hidden_states(self.tokenizer.look_up(x), layers=layers, return_prefix=True, shifted=self.shifted)
+        cond = self.generator.num_prefix - int(self.shifted)
         intermediates = streams[: len(wanted)]
         if norm:
             intermediates = [self.generator.trunk.norm(stream) for stream in intermediates]
@@ -177,6 +193,7 @@ class BiGRBackbone(nn.Module):
         intermediates = [stream[:, cond:] for stream in intermediates]
         if output_fmt == "NCHW":
             side = self.generator.config.grid_size
+            intermediates = [tokens.unflatten(1, (side * side, -1)).mean(2) for tokens in intermediates]  # of sub-codes side by side
             intermediates = [tokens.transpose(1, 2).unflatten(2, (side, side)).contiguous() for tokens in intermediates]
         if output_dict:
             result = {"image_intermediates": intermediates}
@@ -222,15 +239,15 @@ class BiGRBackbone(nn.Module):
 
     # ---------------------------------------------------------------------------------------------------------- generation
 
-    def encode(self, images: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
-        """Codes (B, N, K) of images; see `BinaryAutoencoder.encode`, which checks pixel values."""
-        return self.tokenizer.encode(images, sample=sample, generator=generator)
+    def encode(self, images: Tensor, **draws) -> Tensor:
+        """Codes (B, N, K) or indices (B, N) of images in the tokenizer's range; see its `encode`, which checks pixel values."""
+        return self.tokenizer.encode(images, **draws)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Images (B, C, H, W) of codes (B, N, K), not clamped; see `BinaryAutoencoder.decode`."""
+        """Images (B, C, H, W) of codes in the tokenizer's range, not clamped; see its `decode`."""
         return self.tokenizer.decode(codes)
 
-    def loss(self, images_or_codes: Tensor, labels: Tensor | None = None, **draws) -> LossTerms:
+    def loss(self, images_or_codes: Tensor, labels: Tensor | None = None, **draws) -> LossTerms | CategoricalLossTerms:
         """The generative training loss; see `BiGR.loss`. Images (four dimensions) are encoded first, without gradient to the tokenizer."""
         codes = images_or_codes
         if images_or_codes.dim() == 4:
@@ -250,14 +267,14 @@ class BiGRBackbone(nn.Module):
         decode_batch : int, optional
             Images decoded at a time, to bound memory; 64 by default, and 1 where seeded images run one by one (`batch_invariant`).
         **settings
-            As in `sampling.masked.sample_codes`: seeds or generator, num_reveal_steps, guidance_scale, order, ...
+            As in `BiGR.generate`: seeds or generator, guidance_scale, ..., num_reveal_steps (masked), top_k (classes), ...
         """
         if output not in OUTPUTS:
             raise ValueError(f"output={output!r}; choose one of {', '.join(OUTPUTS)}.")
         codes = self.generator.generate(labels, **settings)
         alone = settings.get("seeds") is not None and runs_one_by_one(settings.get("batch_invariant"), codes.device)
         images = in_chunks(self.decode, codes, decode_batch if decode_batch is not None else 1 if alone else 64)
-        return as_output(images.clamp(0, 1), output)
+        return as_output(self.tokenizer.denormalize(images).clamp(0, 1), output)
 
     # ------------------------------------------------------------------------------------------------- what timm asks for
 
@@ -317,7 +334,7 @@ class BiGRBackbone(nn.Module):
             "stem": r"^tokenizer|^generator\.(?:embedding|input_position_embedding|class_embedding|trunk\.modulation)",
             "blocks": [
                 (r"^generator\.trunk\.blocks\.(\d+)", None),
-                (r"^generator\.(?:trunk\.norm|position_embedding|transcoder)", (99999,)),
+                (r"^generator\.(?:trunk\.norm|position_embedding|transcoder|output)", (99999,)),
             ],
         }
 
@@ -325,6 +342,23 @@ class BiGRBackbone(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Everything in the denoiser, as in the official training; one-dimensional parameters are left out by timm anyway."""
         return {name for name, _ in self.named_parameters() if name.startswith("generator.transcoder.")}
+
+
+def check_same_codes(tokenizer: TokenizerConfig | VQTokenizerConfig, generator: GeneratorConfig) -> None:
+    """Raise ValueError unless the generator takes the codes that the tokenizer gives."""
+    bits = isinstance(tokenizer, TokenizerConfig)
+    if bits != (generator.tokens == "bits"):
+        given, taken = ("bits", "one index a token") if bits else ("one index a token", "bits")
+        raise ValueError(
+            f"the tokenizer gives {given}, but the generator has tokens={generator.tokens!r} and takes {taken}; "
+            f"give a {'VQ' if bits else 'binary'} tokenizer, or a generator with tokens={'bits' if bits else 'index'!r}."
+        )
+    if bits and tokenizer.code_dim != generator.code_dim:
+        raise ValueError(f"the tokenizer has code_dim={tokenizer.code_dim}, the generator {generator.code_dim}; they must agree.")
+    if not bits and tokenizer.codebook_size != generator.vocab_size:
+        raise ValueError(
+            f"the tokenizer has codebook_size={tokenizer.codebook_size}, the generator vocab_size={generator.vocab_size}; they must agree."
+        )
 
 
 def resample_positions(positions: Tensor, side: int) -> Tensor:

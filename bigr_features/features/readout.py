@@ -55,6 +55,10 @@ class Readout:
         asked = [name for name in ("bits", "mask_ratio", "sample_bits") if getattr(self, name)]
         if asked and not isinstance(model, BiGRBackbone):
             raise ValueError(f"{', '.join(asked)} can be asked of BiGR models only, not of {type(model).__name__}.")
+        if asked and model.tokenizer.tokens == "index" and (self.bits or self.sample_bits):
+            raise ValueError(f"{' and '.join(n for n in asked if n != 'mask_ratio')} asks for bits, but this model's tokens are indices.")
+        if self.mask_ratio and model.generator.config.causal:
+            raise ValueError(f"mask_ratio={self.mask_ratio} hides tokens, but a causal generator has no way to; leave it out.")
         if self.mask_ratio and not model.generator.embedding.can_hide:
             raise ValueError("mask_ratio needs the mask embedding, but the model was built or pruned without it; use generative=True.")
         if self.mask_ratio and not 1 <= round(self.mask_ratio * model.generator.config.num_tokens) < model.generator.config.num_tokens:
@@ -90,7 +94,7 @@ def has_class_token(model: nn.Module) -> bool:
 
 
 def check_inputs(images: Tensor, model: nn.Module) -> None:
-    """Images must be a float batch without NaN; for BiGR also of the model's size, and in [0, 1].
+    """Images must be a float batch without NaN; for generators also of the model's size and in its tokenizer's range.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def check_inputs(images: Tensor, model: nn.Module) -> None:
     """
     if isinstance(model, BiGRBackbone):
         check_image_batch(images, model.in_chans, model.img_size, model.img_size)
-        check_pixels(images)
+        check_pixels(images, model.tokenizer.pixel_range)
         return
     if images.dim() != 4:
         raise ValueError(f"images have shape {list(images.shape)}; expected (batch, channels, height, width).")
@@ -147,7 +151,7 @@ def read_out(
 
 def _codes(model: BiGRBackbone, images: Tensor, readout: Readout, item_seeds: np.ndarray | None) -> Tensor:
     if not readout.sample_bits:
-        return model.tokenizer.binarize(images)
+        return model.tokenizer.look_up(images)
     probability = model.tokenizer.bit_probabilities(images)
     drawn = [bernoulli.draw(p, item_generator(readout.seed, s, _BITS)) for p, s in zip(probability, item_seeds, strict=True)]
     return torch.stack(drawn)
@@ -160,8 +164,8 @@ def _bigr_streams(model, codes, readout, labels, item_seeds) -> dict[int, tuple[
         count = round(readout.mask_ratio * codes.shape[1])
         noise = torch.stack([torch.rand(codes.shape[1], generator=item_generator(readout.seed, s, _MASK)) for s in item_seeds])
         mask = lowest(noise, count).to(codes.device)  # (B, N)
-    cond = generator.num_cond_tokens
-    streams = generator.hidden_states(codes, labels, mask, list(readout.layers), return_prefix=True)
+    cond = generator.num_prefix - int(model.shifted)
+    streams = generator.hidden_states(codes, labels, mask, list(readout.layers), return_prefix=True, shifted=model.shifted)
     grid = (generator.config.grid_size,) * 2
     return {layer: (x[:, cond:], x[:, cond - 1] if cond else None, grid) for layer, x in zip(readout.layers, streams, strict=True)}
 

@@ -79,7 +79,7 @@ class BinaryAutoencoder(ImageTokenizer):
         dtype = torch.promote_types(self.quantizer.proj.weight.dtype, torch.float32)
         return torch.sigmoid(self.quantizer(self.encoder(images)).to(dtype))
 
-    def binarize(self, images: Tensor) -> Tensor:
+    def look_up(self, images: Tensor) -> Tensor:
         """Thresholded codes (B, N, K) with straight-through gradient, unchecked: what the feature path traces."""
         probability = self._probabilities(images)
         return straight_through((probability > 0.5).to(probability.dtype), probability)
@@ -108,7 +108,7 @@ class BinaryAutoencoder(ImageTokenizer):
         check_image_batch(images, self.in_chans, self.image_size, self.image_size)
         check_pixels(images)
         if not sample:
-            return self.binarize(images)
+            return self.look_up(images)
         probability = self._probabilities(images)
         return straight_through(bernoulli.draw(probability.detach(), generator), probability)
 
@@ -132,4 +132,4 @@ class BinaryAutoencoder(ImageTokenizer):
     @torch.jit.unused
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruction of images through thresholded bits."""
-        return self._decode(self.binarize(images))
+        return self._decode(self.look_up(images))

@@ -142,13 +142,16 @@ class BiGR(nn.Module):
         """Condition tokens from the class vector (B or 1, 1, D), then token vectors (B, P n, D)."""
         return torch.cat([vector.expand(tokens.shape[0], self.num_prefix, -1), tokens], dim=1)
 
-    def features(self, codes: Tensor, layer: int) -> Tensor:
+    def features(self, codes: Tensor, layer: int, shifted: bool = False) -> Tensor:
         """Image tokens (B, P N, D) of the residual stream after block `layer`: null class, nothing hidden, no final norm. Traceable.
 
-        A causal trunk is fed all tokens too, as the authors of BiGR did with LlamaGen.
+        A causal trunk is fed all tokens too, as the authors of BiGR did with LlamaGen. `shifted` feeds it what training feeds, the class
+        and all tokens but the last, and gives the N positions from the class on (GigaTok).
         """
-        x, vector = self.embed(codes)
-        return self.trunk(x, vector, [layer])[0][:, self.num_prefix :]
+        vector = self.class_vector()
+        tokens = self.token_vectors(codes)
+        x = self.sequence(vector, tokens[:, :-1] if shifted else tokens)
+        return self.trunk(x, vector, [layer])[0][:, self.num_prefix - int(shifted) :]
 
     def hidden_states(
         self,
@@ -158,6 +161,7 @@ class BiGR(nn.Module):
         layers: list[int] | None = None,
         *,
         return_prefix: bool = False,
+        shifted: bool = False,
     ) -> list[Tensor]:
         """Residual stream after each block, condition tokens left out, without the final norm.
 
@@ -172,6 +176,8 @@ class BiGR(nn.Module):
             0-based blocks, negative from the end; all by default. One pass runs to the last of them.
         return_prefix : bool
             Keep the c condition tokens in front: (B, P (c + N), D).
+        shifted : bool
+            In a causal model, feed all tokens but the last, and give the positions from the last condition token on: (B, N, D).
 
         Returns
         -------
@@ -184,9 +190,12 @@ class BiGR(nn.Module):
         """
         wanted = resolve_layers(layers, len(self.trunk.blocks))
         self._check_shapes(codes, labels, mask)
+        if shifted and not self.config.causal:
+            raise ValueError("shifted=True feeds what a causal generator is trained on, but this one is masked; leave it out.")
         x, vector = self.embed(codes, labels, mask)
+        x = x[:, :-1] if shifted else x
         order = sorted(set(wanted))
-        start = 0 if return_prefix else self.num_prefix
+        start = 0 if return_prefix else self.num_prefix - int(shifted)
         streams = dict(zip(order, self.trunk(x, vector, order), strict=True))
         return [streams[layer][:, start:] for layer in wanted]
 

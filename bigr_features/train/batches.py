@@ -134,7 +134,7 @@ class EncodedImages:
             if generator is not None:  # of the step, so that a resumed run draws the same
                 generator.manual_seed(int(np.random.default_rng([self.seed, 4, batch.step, batch.items[0]]).integers(2**62)))
             if generator is None:  # pixels of decoded images need no check, for which the host would wait
-                codes = self.tokenizer.binarize(images)
+                codes = self.tokenizer.look_up(images)
             else:
                 codes = bernoulli.draw(self.tokenizer.bit_probabilities(images), generator)
             yield codes, None if self.labels is None else to_device(self.labels[torch.from_numpy(batch.items)], device)
