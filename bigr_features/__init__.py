@@ -19,6 +19,8 @@ _HOMES = {
     "KNNClassifier": ".evaluate.knn",
     "LinearProbe": ".evaluate.linear_probe",
     "TokenizerConfig": ".models.config",
+    "VQAutoencoder": ".models.vq_autoencoder",
+    "VQTokenizerConfig": ".models.config",
     "extract_features": ".features.extract",
 }
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "KNNClassifier",
     "LinearProbe",
     "TokenizerConfig",
+    "VQAutoencoder",
+    "VQTokenizerConfig",
     "__version__",
     "extract_features",
 ]

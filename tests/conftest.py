@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from safetensors.torch import load_file
 
-from bigr_features.checkpoints import load_official_generator, load_official_tokenizer
+from bigr_features.checkpoints import load_llamagen_tokenizer, load_official_generator, load_official_tokenizer
 
 from .helpers import GoldenSet
 
@@ -19,6 +19,7 @@ settings.load_profile("fixed")
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes many seconds; `-m 'not slow'` leaves it out, the whole suite runs it")
     config.addinivalue_line("markers", "golden(*patterns): recorded tensors that this test compares, all of them")
 
 
@@ -50,6 +51,19 @@ def golden(request):
 def golden_tokenizer(request):
     """The recorded autoencoder set."""
     yield from _golden(request, "ae")
+
+
+@pytest.fixture
+def golden_vq(request):
+    """The recorded VQ tokenizer set."""
+    yield from _golden(request, "systems/llamagen_vq")
+
+
+@pytest.fixture(scope="session")
+def vq_tokenizer():
+    """The tokenizer of that set, in eval mode, read from its official-format file. Not to be changed."""
+    golden = GoldenSet("systems/llamagen_vq")
+    return load_llamagen_tokenizer(golden.folder / "official_checkpoint.pt", golden.config).eval()
 
 
 @pytest.fixture(scope="session")

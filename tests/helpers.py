@@ -13,16 +13,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bigr_features import BiGR, BinaryAutoencoder, GeneratorConfig, TokenizerConfig
+from bigr_features import BiGR, BinaryAutoencoder, GeneratorConfig, TokenizerConfig, VQAutoencoder, VQTokenizerConfig
 
 GOLDEN = Path(__file__).parent / "golden"
-SETS = ("gen_a", "gen_b", "ae")
+SETS = ("gen_a", "gen_b", "ae", "systems/llamagen_vq")
 
 # What was put into the public code; everything else came out of it and is compared.
 INPUTS = (
     "input.*",
     "image",
     "code_random",
+    "indices_random",
+    "quantizer.z",
     "corrupt.t",
     "corrupt.z0",
     "denoiser.cond",
@@ -80,8 +82,9 @@ class GoldenSet:
         self.checked.add(name)
 
     @cached_property
-    def config(self) -> GeneratorConfig | TokenizerConfig:
-        return tokenizer_config(self.record["config"]) if self.name == "ae" else generator_config(self.record["config"])
+    def config(self) -> GeneratorConfig | TokenizerConfig | VQTokenizerConfig:
+        build = {"ae": tokenizer_config, "systems/llamagen_vq": vq_config}.get(self.name, generator_config)
+        return build(self.record["config"])
 
 
 def generator_config(values: dict, **changes) -> GeneratorConfig:
@@ -137,6 +140,22 @@ def tokenizer_config(values: dict) -> TokenizerConfig:
     )
 
 
+def vq_config(values: dict) -> VQTokenizerConfig:
+    """Our configuration of a VQ tokenizer that is described in the words of the public code."""
+    return VQTokenizerConfig(
+        image_size=values["image_size"],
+        channels=values["ch"],
+        channel_multipliers=tuple(values["ch_mult"]),
+        num_res_blocks=values["num_res_blocks"],
+        embed_dim=values["z_channels"],
+        codebook_size=values["codebook_size"],
+        codebook_dim=values["codebook_embed_dim"],
+        l2_norm=values["codebook_l2_norm"],
+        commitment_weight=values["commit_loss_beta"],
+        entropy_weight=values["entropy_loss_ratio"],
+    )
+
+
 TINY = GeneratorConfig(
     code_dim=5,
     depth=3,
@@ -158,6 +177,9 @@ TINY_TOKENIZER = TokenizerConfig(
     attention_resolutions=(8,),
     embed_dim=32,
     code_dim=5,
+)
+TINY_VQ = VQTokenizerConfig(
+    image_size=16, channels=32, channel_multipliers=(1, 2), num_res_blocks=1, embed_dim=24, codebook_size=12, codebook_dim=4
 )
 
 
@@ -181,6 +203,11 @@ def tiny_generator(seed: int = 0, **changes) -> BiGR:
 def tiny_tokenizer(seed: int = 0, **changes) -> BinaryAutoencoder:
     """A random tokenizer of 16 x 16 images to 8 x 8 tokens of 5 bits, in eval mode."""
     return randomized(BinaryAutoencoder(TINY_TOKENIZER.replace(**changes)), seed).eval()
+
+
+def tiny_vq(seed: int = 0, **changes) -> VQAutoencoder:
+    """A random VQ tokenizer of 16 x 16 images to 8 x 8 tokens of 12 codes, in eval mode."""
+    return randomized(VQAutoencoder(TINY_VQ.replace(**changes)), seed).eval()
 
 
 def random_codes(config: GeneratorConfig, batch: int = 2, seed: int = 0) -> Tensor:

@@ -35,4 +35,4 @@ def test_every_recorded_tensor_is_an_input_or_compared_by_a_test(name):
 def test_the_noise_file_has_a_tolerance_for_every_computed_tensor(name):
     golden = GoldenSet(name)
     computed = set(golden.tensors) - golden.matching([*INPUTS, "schedule.*", "sample.timesteps_*"])
-    assert computed - set(golden.noise) == set()
+    assert {key for key in computed if golden[key].is_floating_point()} - set(golden.noise) == set()  # integers are met exactly

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..functional.checks import some
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
+VQ_CODEBOOK = "quantize.embedding.weight"  # the entry by which official VQ tokenizers are known
 
 
 # entries under which training programs keep weights, averaged ones first
@@ -100,8 +101,10 @@ def read_pickle(path: str | Path) -> dict:
     """
     path = checked_file(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+            named = path.suffix.lower() == ".safetensors"  # torch.load would believe the suffix, but not of an open file
+            options = {"map_location": "cpu", "weights_only": True}
+            content = torch.load(file, **options) if named else torch.load(path, mmap=zipfile.is_zipfile(path), **options)
     except pickle.UnpicklingError as error:
         reason = re.search(r"Unsupported (?:global|class|operand)[^.\n]*[.\w]*|GLOBAL [\w. ]+", str(error))
         raise ValueError(

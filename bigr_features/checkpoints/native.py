@@ -9,22 +9,27 @@ import safetensors.torch
 import torch
 
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig, TokenizerConfig
+from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 from ..models.generator import BiGR
+from ..models.vq_autoencoder import VQAutoencoder
 from ..storage.atomic import write_atomically
 from ..storage.json_files import write_json
 from .files import filled, read_safetensors
 
 FORMAT_VERSION = 1
-KINDS = {"BinaryAutoencoder": (BinaryAutoencoder, TokenizerConfig), "BiGR": (BiGR, GeneratorConfig)}
+KINDS = {
+    "BinaryAutoencoder": (BinaryAutoencoder, TokenizerConfig),
+    "VQAutoencoder": (VQAutoencoder, VQTokenizerConfig),
+    "BiGR": (BiGR, GeneratorConfig),
+}
 
 
-def save_model(model: BinaryAutoencoder | BiGR, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+def save_model(model: BinaryAutoencoder | VQAutoencoder | BiGR, folder: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write `model.safetensors` and `config.json` into a folder; each file appears whole or not at all.
 
     Parameters
     ----------
-    model : BinaryAutoencoder or BiGR
+    model : BinaryAutoencoder, VQAutoencoder or BiGR
         Timm backbones are saved with `timm.models.save_for_hf`.
     folder : str or Path
         Created if missing.
@@ -42,7 +47,7 @@ def save_model(model: BinaryAutoencoder | BiGR, folder: str | Path, dtype: torch
     write_json(folder / "config.json", config)
 
 
-def load_model(folder: str | Path) -> BinaryAutoencoder | BiGR:
+def load_model(folder: str | Path) -> BinaryAutoencoder | VQAutoencoder | BiGR:
     """Model that `save_model` wrote, in float32 and eval mode.
 
     Raises

@@ -17,7 +17,7 @@ from ..functional.checks import some
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig, TokenizerConfig
 from ..models.generator import BiGR
-from .files import filled, read_pickle, tensors
+from .files import VQ_CODEBOOK, filled, read_pickle, tensors
 
 # (ours, official), as templates in which # stands for a block's number
 _GENERATOR_NAMES = [
@@ -83,6 +83,9 @@ def load_official_generator(path: str | Path, config: GeneratorConfig, *, weight
 def load_official_tokenizer(path: str | Path, config: TokenizerConfig) -> BinaryAutoencoder:
     """Tokenizer with the `ae.` entries of an official `.th` file; discriminator and perceptual network in it are left out.
 
+    The tokenizers of ELM (`binaryae_ema.th`, arXiv:2410.16257) are such files. Its "deterministic" ones differ in how their bits were
+    made in training, not in their entries.
+
     Raises
     ------
     FileNotFoundError, ValueError
@@ -123,6 +126,8 @@ def read_official_tokenizer(path: str | Path) -> dict[str, Tensor]:
     state = {key.removeprefix("ae."): value for key, value in content.items() if key.startswith("ae.")}
     tensors(state, path)
     if not state:
+        if any(VQ_CODEBOOK in part for part in (content, *content.values()) if isinstance(part, dict)):
+            raise ValueError(f"{path} holds a VQ tokenizer, not a binary tokenizer; read it with load_llamagen_tokenizer.")
         raise ValueError(f"{path} has no 'ae.' entries, so it is no official tokenizer; it holds {some(content)}.")
     unused = {key for key in state if key.startswith("generator.logsigma.")}
     for key, value in state.items():

@@ -10,13 +10,13 @@ from typing import Annotated
 import tyro
 
 from ..functional.printing import one_line
-from .gallery_model import DEFAULT_MODEL, ModelOptions, described, embedder_for, embedder_of
+from .gallery_model import DEFAULT_MODEL, ReadingOptions, described, embedder_for, embedder_of
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexConfig(ModelOptions):
+class IndexConfig(ReadingOptions):
     """Make a gallery of the images of a folder or data set, for `bigr search`.
 
     Parameters
@@ -72,7 +72,7 @@ class IndexConfig(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddConfig(ModelOptions):
+class AddConfig(ReadingOptions):
     """Add images to a gallery, with the model that made it; those that are there already are left out.
 
     Parameters

@@ -23,17 +23,31 @@ class ModelOptions(WeightsOptions):
         of another BiGR model, the last layer of any other model, or that of the gallery.
     seed : int
         Seed of random weights.
+    """
+
+    model: str | None = None
+    layer: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(ModelOptions):
+    """How many images are read at a time.
+
+    Parameters
+    ----------
     batch_size : int
         Images per forward pass.
     num_workers : int
         Processes that read images ahead.
     """
 
-    model: str | None = None
-    layer: int | None = None
-    seed: int = 0
     batch_size: int = 64
     num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.num_workers < 0:
+            raise ValueError(f"--batch-size {self.batch_size} --num-workers {self.num_workers}; expected 1 or more, and 0 or more.")
 
 
 def embedder_of(config: ModelOptions, settings, name: str, layer: int | None, pooling: str):
@@ -46,8 +60,6 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | None, po
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.batch_size < 1 or config.num_workers < 0:
-        raise ValueError(f"batch_size={config.batch_size}, num_workers={config.num_workers}; expected 1 or more, and 0 or more.")
     model = build(replace(config, model=name)).to(device_of(config.device))
     weights = f"random, seed {config.seed}," if config.random else config.weights
     return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights)

@@ -3,28 +3,99 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 
-def refuse_idle(config, rules: Sequence[tuple[str, str, bool]]) -> None:
-    """Refuse options that differ from their default though what they belong to is not asked for.
+class Rule(NamedTuple):
+    """Options, what they need, and whether settings have it."""
 
-    Parameters
-    ----------
-    config : dataclass of settings
-    rules : sequence of (name, needs, given)
-        A field, the option that it needs, and whether that is given.
+    names: tuple[str, ...]
+    needs: str
+    holds: Callable[[object], bool]
+
+
+_READING = ("model", "layer", "random", "checkpoint", "model_args", "batch_size", "num_workers")
+_GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval")
+_MAE = ("base_lrs", "batch_size", "epochs", "warmup_epochs")
+_GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)
+_NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
+_LABELLED = Rule(_GUIDANCE, "--labels", lambda c: bool(c.labels))
+_DRAWN = [_GUMBEL, _NO_GUIDANCE]
+
+RULES: dict[str, list[Rule]] = {
+    "train-tokenizer": [
+        Rule(("perceptual_weight",), "--perceptual", lambda c: c.perceptual != "off"),
+        Rule(
+            ("adversarial_start", "discriminator_width", "discriminator_depth", "discriminator_learning_rate"),
+            "--adversarial-weight above 0",
+            lambda c: c.adversarial_weight > 0,
+        ),
+    ],
+    "train": [
+        Rule(("split", "flip", "sample_bits", "num_workers"), "--source", lambda c: c.source is not None),
+        Rule(
+            ("num_samples", "sample_reveal_steps", "sample_denoise_steps", "guidance_scale"),
+            "--sample-every above 0",
+            lambda c: c.sample_every > 0,
+        ),
+        Rule(("guidance_scale",), "labels (--no-unconditional)", lambda c: not c.unconditional),
+    ],
+    "encode": [Rule(("seed",), "--sample-bits", lambda c: c.sample_bits)],
+    "extract": [
+        Rule(("ray_gpus",), "--ray", lambda c: c.ray > 0),
+        Rule(("device",), "--ray 0 (Ray places its workers itself)", lambda c: c.ray == 0),
+    ],
+    "probe": [
+        Rule(_MAE, "--protocol mae", lambda c: c.protocol == "mae"),
+        Rule(("Cs",), "--protocol exact", lambda c: c.protocol == "exact"),
+    ],
+    "sweep": [
+        Rule(_MAE, "mae among --probes", lambda c: "mae" in c.probes),
+        Rule(("Cs",), "exact among --probes", lambda c: "exact" in c.probes),
+        Rule(("k", "whiten"), "knn among --probes", lambda c: "knn" in c.probes),
+    ],
+    "plot": [
+        Rule(("perplexity", "backend"), "--method tsne", lambda c: c.method == "tsne"),
+        Rule(("n_neighbors",), "--method umap", lambda c: c.method == "umap"),
+        Rule(("images", "thumbnails"), "--html", lambda c: c.html is not None),
+        Rule(("images",), "--thumbnails", lambda c: c.thumbnails),
+    ],
+    "index": [
+        Rule((*_READING, "split", "limit", "pooling", "commit_every"), "--dataset", lambda c: c.store is None),
+        Rule(("feature",), "--store", lambda c: c.store is not None),
+    ],
+    "search": [
+        Rule(tuple(name for name in _READING if name not in ("batch_size", "num_workers")), "image files", lambda c: bool(c.queries)),
+        Rule(("combine",), "image files or --ids", lambda c: c.by_class is None),
+    ],
+    "generate": [
+        *_DRAWN,
+        Rule(_GUIDANCE, "classes (no --unconditional)", lambda c: not c.unconditional),
+        Rule(("num_per_label",), "classes (no --unconditional)", lambda c: not c.unconditional),
+    ],
+    "interpolate": [*_DRAWN, Rule(("num_images",), "a way between classes (no --mixture)", lambda c: not c.mixture)],
+    "inpaint": [*_DRAWN, _LABELLED],
+    "outpaint": [*_DRAWN, _LABELLED],
+    "edit": _DRAWN,
+    "enrich": [*_DRAWN, _LABELLED],
+}
+
+
+def refuse_idle(command: str, settings) -> None:
+    """Refuse an option that differs from its default though what it needs is not asked for.
 
     Raises
     ------
     ValueError
         Naming the option, its value and what it needs.
     """
-    defaults = {field.name: _default(field) for field in dataclasses.fields(config)}
-    for name, needs, given in rules:
-        value = getattr(config, name)
-        if not given and value != defaults[name]:
-            raise ValueError(f"{_option(name, value)} has no effect without {needs}; leave it out, or give {needs}.")
+    defaults = {field.name: _default(field) for field in dataclasses.fields(settings)}
+    for rule in RULES.get(command, ()):
+        for name in rule.names:
+            value = getattr(settings, name)
+            if value != defaults[name] and not rule.holds(settings):
+                raise ValueError(f"{_option(name, value)} has no effect without {rule.needs}; leave it out, or give that too.")
 
 
 def _default(field: dataclasses.Field):
@@ -35,5 +106,4 @@ def _option(name: str, value) -> str:
     dashed = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{dashed}" if value else f"--no-{dashed}"
-    shown = " ".join(map(str, value)) if isinstance(value, tuple | list) else value
-    return f"--{dashed} {shown}"
+    return f"--{dashed} {' '.join(map(str, value)) if isinstance(value, tuple | list) else value}"

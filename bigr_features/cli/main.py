@@ -12,6 +12,7 @@ from typing import Annotated, Union
 
 from ..functional.printing import one_line
 from .errors import explained
+from .idle import refuse_idle
 
 # name: (module and class of the settings, module and function that takes them); a command imports its own only, and --help no function
 COMMANDS = {
@@ -57,6 +58,7 @@ def main(args: list[str] | None = None) -> None:
         name = args[0] if args and args[0] in COMMANDS else None
         settings = _parsed(name, args)
         name = name or next(name for name in COMMANDS if type(settings) is _named(COMMANDS[name][0]))
+        refuse_idle(name, settings)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Lines("%(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -81,7 +83,8 @@ def _parsed(name: str | None, args: list[str]):
         kind = _named(COMMANDS[name][0])
         start = _starting_point(name, kind, args[1:])
         given = {} if start is None else {"default": start}
-        return tyro.cli(kind, prog=f"bigr {name}", args=args[1:], **given)
+        one_model = (tyro.conf.AvoidSubcommands,)  # of several kinds of model, the one that the preset or --config names
+        return tyro.cli(kind, prog=f"bigr {name}", args=args[1:], config=one_model, **given)
     kinds = {name: _named(settings) for name, (settings, _) in COMMANDS.items()}
     choices = tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in kinds.items())
     return tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007

@@ -11,13 +11,12 @@ import numpy as np
 import tyro
 
 from ..functional.printing import one_line
-from .idle import refuse_idle
 
 log = logging.getLogger(__name__)
 
 FORMATS = (".png", ".pdf", ".svg", ".jpg")
 MAX_PANELS = 24
-OF_METHOD = {"perplexity": "tsne", "n_neighbors": "umap", "backend": "tsne"}
+OF_METHOD = ("perplexity", "n_neighbors", "backend")
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,6 @@ def check(config: PlotConfig) -> None:
         raise ValueError(f"--html {config.html.name}; end it in .html.")
     if config.max_items < 3 or config.dpi < 30 or config.columns < 1:
         raise ValueError(f"--max-items {config.max_items} --dpi {config.dpi} --columns {config.columns}; expected at least 3, 30 and 1.")
-    refuse_idle(config, [(name, f"--method {method}", config.method == method) for name, method in OF_METHOD.items()])
-    refuse_idle(config, [("images", "--html", config.html is not None), ("images", "--thumbnails", config.thumbnails)])
-    if config.dpi != PlotConfig.dpi and config.out.suffix.lower() == ".svg":
-        raise ValueError(f"--dpi {config.dpi} has no effect on {config.out.name}: SVG counts in points; leave it out, or write a .png.")
 
 
 def choose_panels(stores: list, config: PlotConfig) -> list[tuple[str, int, str]]:

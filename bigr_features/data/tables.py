@@ -38,6 +38,8 @@ class TableItems(Items):
 
     def _load(self, place: int) -> Image.Image:
         entry = self.table[place][self.column]
+        if entry is None:
+            raise ValueError("the row holds no image")
         return Image.open(io.BytesIO(entry["bytes"]) if entry["bytes"] is not None else entry["path"])
 
     def _name(self, place: int) -> str:

@@ -1,4 +1,4 @@
-"""What tokenizer training reports.   B images, C channels, N tokens, K bits"""
+"""What tokenizer training reports.   B images, C channels, N tokens, K bits, V codes"""
 
 from __future__ import annotations
 
@@ -42,3 +42,21 @@ def binary_entropy(probability: Tensor) -> Tensor:
     """Entropy of a coin with this probability, bits."""
     p = probability.clamp(1e-7, 1 - 1e-7)
     return -(p * p.log2() + (1 - p) * (1 - p).log2())
+
+
+def code_counts(indices: Tensor, codebook_size: int) -> Tensor:
+    """How often each code was chosen, (V,) int64, from indices of any shape; the device does not wait."""
+    indices = indices.flatten()
+    counts = torch.zeros(codebook_size, dtype=torch.int64, device=indices.device)
+    return counts.index_add_(0, indices, torch.ones_like(indices))
+
+
+def code_usage(counts: Tensor) -> Tensor:
+    """Share of the codes that were chosen at all, from their counts (V,)."""
+    return (counts > 0).float().mean()
+
+
+def code_perplexity(counts: Tensor) -> Tensor:
+    """exp of the entropy of the choices, from their counts (V,): so many codes in equal use would be as hard to guess."""
+    share = counts.double() / counts.sum().clamp(min=1)
+    return torch.special.entr(share).sum().exp().float()

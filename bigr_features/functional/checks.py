@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -31,25 +33,40 @@ def check_image_batch(images: Tensor, channels: int, height: int, width: int) ->
     return images
 
 
-def check_pixels(images: Tensor) -> None:
-    """Pixels must be finite and in [0, 1].
+def check_pixels(images: Tensor, pixel_range: tuple[float, float] = (0.0, 1.0)) -> None:
+    """Pixels must be finite and in the range of the model.
 
     Raises
     ------
     ValueError
         Naming the smallest and largest value given.
+
+    Warns
+    -----
+    UserWarning
+        If the model takes [-1, 1] and no pixel of the batch is negative, as happens with images in [0, 1].
     """
+    least, most = pixel_range
+    expected = f"[{least:g}, {most:g}]"
     low, high = (value.item() for value in torch.aminmax(images.detach()))
     if not (low == low and high == high):
         where = images.isnan().flatten(1).any(1).nonzero().flatten().tolist()
-        raise ValueError(f"images {where[:8]} of the batch hold NaN pixels; pixels must lie in [0, 1].")
-    if low < 0 or high > 1:
+        raise ValueError(f"images {where[:8]} of the batch hold NaN pixels; pixels must lie in {expected}.")
+    if low < least or high > most:
         hint = ""
-        if low < 0:
+        if high > 2.0 * max(most, -low):
+            hint = " They look like 0..255; divide by 255" + (f" and map to {expected}." if least < 0 else ".")
+        elif least < 0:
+            hint = f" They look ImageNet-normalised; this model takes pixels in {expected} (mean 0.5, std 0.5)."
+        elif low < 0:
             hint = " They look ImageNet-normalised; this model takes plain [0, 1] pixels (mean 0, std 1)."
-        elif high > 2:
-            hint = " They look like 0..255; divide by 255."
-        raise ValueError(f"pixels lie in [{low:.4g}, {high:.4g}]; expected [0, 1].{hint}")
+        raise ValueError(f"pixels lie in [{low:.4g}, {high:.4g}]; expected {expected}.{hint}")
+    if low >= 0 > least:
+        warnings.warn(
+            f"no pixel of {len(images)} images is negative, they lie in [{low:.4g}, {high:.4g}], but this model takes {expected}; "
+            "if the images lie in [0, 1], map them with the tokenizer's normalize().",
+            stacklevel=3,
+        )
 
 
 def check_codes(codes: Tensor, num_tokens: int, code_dim: int) -> None:
@@ -66,7 +83,31 @@ def check_codes(codes: Tensor, num_tokens: int, code_dim: int) -> None:
             f"load the model with code_dim={codes.shape[2]}, or encode with its own tokenizer."
         )
     if codes.dim() != 3 or codes.shape[1:] != (num_tokens, code_dim) or codes.shape[0] == 0:
-        raise ValueError(f"codes have shape {tuple(codes.shape)}; expected (batch, {num_tokens}, {code_dim}) with a batch of 1 or more.")
+        hint = " Indices (B, N) belong to a VQ tokenizer." if codes.dim() == 2 and codes.shape[1] == num_tokens else ""
+        raise ValueError(
+            f"codes have shape {tuple(codes.shape)}; expected (batch, {num_tokens}, {code_dim}) with a batch of 1 or more.{hint}"
+        )
+
+
+def check_indices(indices: Tensor, num_tokens: int, codebook_size: int) -> None:
+    """Indices must be integers (B, N) in 0..V-1, with B of 1 or more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the dtype, the shape or the index given.
+    """
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        hint = " Bits (B, N, K) belong to a binary tokenizer." if indices.dim() == 3 else ""
+        raise TypeError(f"indices have dtype {indices.dtype}; expected integers (batch, {num_tokens}), one code a token.{hint}")
+    if indices.dim() != 2 or indices.shape[1] != num_tokens or indices.shape[0] == 0:
+        raise ValueError(f"indices have shape {tuple(indices.shape)}; expected (batch, {num_tokens}) with a batch of 1 or more.")
+    low, high = (value.item() for value in torch.aminmax(indices))
+    if low < 0 or high >= codebook_size:
+        raise ValueError(
+            f"index {low if low < 0 else high} is out of range; this tokenizer has codes 0..{codebook_size - 1}. "
+            "Give indices that this tokenizer made."
+        )
 
 
 def check_bits(codes: Tensor) -> None:

@@ -22,6 +22,7 @@ from .gallery import embedding_of
 from .index import chosen_factory
 from .settings import GallerySettings
 
+QUERIES_AT_A_TIME = 64
 BEST_LAYERS = {"bigr_nano.fashion_mnist": 6}  # of highest mAP on training images: benchmarks/retrieval.py
 
 
@@ -113,7 +114,11 @@ class Embedder:
         """
         if not len(images):
             raise ValueError("there is no query image; give at least one.")
-        return self.embed(torch.stack([self.transform(opened(image).convert(self.mode)) for image in images]))
+        parts = []
+        for start in range(0, len(images), QUERIES_AT_A_TIME):
+            part = images[start : start + QUERIES_AT_A_TIME]
+            parts.append(self.embed(torch.stack([self.transform(opened(image).convert(self.mode)) for image in part])))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def default_layer(model: nn.Module, name: str) -> int:

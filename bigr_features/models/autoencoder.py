@@ -1,151 +1,20 @@
 """The tokenizer: a binary autoencoder (B-AE), image to bits and back.
 
 B batch, C channels, H x W pixels or positions, N = G * G tokens row by row, K bits, E embedding channels.
-Binary Latent Diffusion (arXiv:2304.04820), as BiGR (arXiv:2410.14672) uses it. Blocks are numbered through as in official files.
+Binary Latent Diffusion (arXiv:2304.04820), as BiGR (arXiv:2410.14672) uses it. Blocks are numbered through as in official files;
+no activation stands between the last norm and the last convolution.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import bernoulli
 from ..functional.checks import check_codes, check_image_batch, check_pixels
 from .config import TokenizerConfig
-
-
-def group_norm(channels: int, device=None, dtype=None) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6, device=device, dtype=dtype)
-
-
-class ResidualBlock(nn.Module):
-    """Two normalised 3 x 3 convolutions; a 1 x 1 shortcut where the width changes."""
-
-    def __init__(self, in_channels: int, out_channels: int, device=None, dtype=None):
-        super().__init__()
-        dd = {"device": device, "dtype": dtype}
-        self.norm1 = group_norm(in_channels, **dd)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, **dd)
-        self.norm2 = group_norm(out_channels, **dd)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, **dd)
-        same = in_channels == out_channels
-        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, **dd)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return self.shortcut(x) + hidden
-
-
-class AttentionBlock(nn.Module):
-    """Single-head attention over positions."""
-
-    def __init__(self, channels: int, device=None, dtype=None):
-        super().__init__()
-        dd = {"device": device, "dtype": dtype}
-        self.norm = group_norm(channels, **dd)
-        self.q = nn.Conv2d(channels, channels, 1, **dd)
-        self.k = nn.Conv2d(channels, channels, 1, **dd)
-        self.v = nn.Conv2d(channels, channels, 1, **dd)
-        self.proj = nn.Conv2d(channels, channels, 1, **dd)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.norm(x)
-        q, k, v = tokens(self.q(hidden)), tokens(self.k(hidden)), tokens(self.v(hidden))
-        hidden = F.scaled_dot_product_attention(q, k, v)[:, 0]  # (B, H W, C)
-        return x + self.proj(hidden.transpose(1, 2).reshape(x.shape))
-
-
-def tokens(x: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, 1, H W, C)."""
-    return x.flatten(2).transpose(1, 2)[:, None]
-
-
-class Downsample(nn.Module):
-    """Stride-2 convolution, padded on the right and at the bottom only."""
-
-    def __init__(self, channels: int, device=None, dtype=None):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, device=device, dtype=dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling, then a convolution."""
-
-    def __init__(self, channels: int, device=None, dtype=None):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, device=device, dtype=dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-class _Blocks(nn.Module):
-    """Blocks that run one after the other."""
-
-    def __init__(self, blocks: list[nn.Module]):
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-def _level(in_channels: int, channels: int, depth: int, attention: bool, dd: dict) -> list[nn.Module]:
-    blocks: list[nn.Module] = []
-    for i in range(depth):
-        blocks.append(ResidualBlock(in_channels if i == 0 else channels, channels, **dd))
-        if attention:
-            blocks.append(AttentionBlock(channels, **dd))
-    return blocks
-
-
-def _middle(channels: int, dd: dict) -> list[nn.Module]:
-    return [ResidualBlock(channels, channels, **dd), AttentionBlock(channels, **dd), ResidualBlock(channels, channels, **dd)]
-
-
-class Encoder(_Blocks):
-    """Images (B, C, H, W) to (B, E, G, G). The last norm has no activation after it."""
-
-    def __init__(self, config: TokenizerConfig, device=None, dtype=None):
-        dd = {"device": device, "dtype": dtype}
-        blocks: list[nn.Module] = [nn.Conv2d(config.in_chans, config.channels, 3, padding=1, **dd)]
-        width, side = config.channels, config.image_size
-        for level, multiplier in enumerate(config.channel_multipliers):
-            if level > 0:
-                blocks.append(Downsample(width, **dd))
-                side //= 2
-            channels = config.channels * multiplier
-            blocks += _level(width, channels, config.num_res_blocks, side in config.attention_resolutions, dd)
-            width = channels
-        blocks += [*_middle(width, dd), group_norm(width, **dd), nn.Conv2d(width, config.embed_dim, 3, padding=1, **dd)]
-        super().__init__(blocks)
-
-
-class Decoder(_Blocks):
-    """(B, E, G, G) to images (B, C, H, W), not clamped."""
-
-    def __init__(self, config: TokenizerConfig, device=None, dtype=None):
-        dd = {"device": device, "dtype": dtype}
-        width, side = config.channels * config.channel_multipliers[-1], config.grid_size
-        blocks: list[nn.Module] = [group_norm(config.embed_dim, **dd)] if config.norm_first else []
-        blocks += [nn.Conv2d(config.embed_dim, width, 3, padding=1, **dd), *_middle(width, dd)]
-        depth = int(config.num_res_blocks * config.decoder_multiplier)
-        for level, multiplier in enumerate(reversed(config.channel_multipliers)):
-            if level > 0:
-                blocks.append(Upsample(width, **dd))
-                side *= 2
-            channels = config.channels * multiplier
-            blocks += _level(width, channels, depth, side in config.attention_resolutions, dd)
-            width = channels
-        blocks += [group_norm(width, **dd), nn.Conv2d(width, config.in_chans, 3, padding=1, **dd)]
-        super().__init__(blocks)
+from .convolutional import Decoder, Encoder
+from .image_tokenizer import ImageTokenizer
 
 
 class BinaryQuantizer(nn.Module):
@@ -174,7 +43,7 @@ def straight_through(bits: Tensor, probability: Tensor) -> Tensor:
     return bits + (probability - probability.detach())
 
 
-class BinaryAutoencoder(nn.Module):
+class BinaryAutoencoder(ImageTokenizer):
     """Binary autoencoder: images in [0, 1] to K bits a token, and back.
 
     Parameters
@@ -186,30 +55,15 @@ class BinaryAutoencoder(nn.Module):
     encoder, quantizer, decoder
     """
 
+    tokens = "bits"
+
     def __init__(self, config: TokenizerConfig, device=None, dtype=None):
-        super().__init__()
+        super().__init__(config)
         dd = {"device": device, "dtype": dtype}
-        self.config = config
-        self.in_chans = config.in_chans
         self.code_dim = config.code_dim
-        self.image_size = config.image_size
-        self.grid_size = config.grid_size
         self.encoder = Encoder(config, **dd)
         self.quantizer = BinaryQuantizer(config, **dd)
         self.decoder = Decoder(config, **dd)
-
-    def set_image_size(self, image_size: int) -> None:
-        """Take images of another size; a fully convolutional network needs no new weights.
-
-        Raises
-        ------
-        ValueError
-            If image_size is not a multiple of the downsampling.
-        """
-        if image_size % self.config.downsampling:
-            raise ValueError(f"image size {image_size} is not a multiple of {self.config.downsampling}, the pixels a token covers.")
-        self.image_size = image_size
-        self.grid_size = image_size // self.config.downsampling
 
     def drop_decoder(self) -> None:
         """Leave what encoding needs."""

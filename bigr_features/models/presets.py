@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from .config import GeneratorConfig, TokenizerConfig
+from .config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 
 _XL = dict(depth=36, width=1280, num_heads=20, denoiser_depth=6)
 _XXL = dict(depth=48, width=1536, num_heads=24, denoiser_depth=8)
@@ -42,6 +42,19 @@ PRESETS: dict[str, tuple[dict, dict]] = {
             residual_dropout=0.0,
             ffn_dropout=0.0,
         ),
+    ),
+}
+
+# VQ tokenizers by name; that of llamagen_nano has as many parameters as that of bigr_nano
+VQ_TOKENIZERS: dict[str, dict] = {
+    "llamagen_l": dict(),
+    "llamagen_nano": dict(
+        image_size=32,
+        channels=32,
+        channel_multipliers=(1, 2, 1),
+        num_res_blocks=1,
+        embed_dim=256,
+        codebook_size=4096,
     ),
 }
 
@@ -89,5 +102,8 @@ def is_preset_field(name: str) -> bool:
     return name == "generator_num_classes" or name in _TOKENIZER_FIELDS | _GENERATOR_FIELDS
 
 
-TOKENIZERS = {name: preset_configs(name)[0] for name in PRESETS}
+TOKENIZERS: dict[str, TokenizerConfig | VQTokenizerConfig] = {
+    **{name: preset_configs(name)[0] for name in PRESETS},
+    **{name: VQTokenizerConfig(**fields) for name, fields in VQ_TOKENIZERS.items()},
+}
 GENERATORS = {name: preset_configs(name)[1] for name in PRESETS}

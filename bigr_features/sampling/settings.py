@@ -31,7 +31,7 @@ class SamplingSettings:
         constant; linear, from near 1 to guidance_scale: 1 + (s - 1) r after the fraction r of steps; or interval, guidance_scale in
         guidance_interval and 1 (no guidance) outside.
     guidance_interval : tuple of two floats, optional
-        With guidance_schedule interval: guided are the steps with start < r <= stop, r = (step + 1) / num_reveal_steps.
+        Start and stop of guidance_schedule interval: guided are the steps with start < r <= stop, r = (step + 1) / num_reveal_steps.
     temperature : float
         Divides logits.
     gumbel_temperature : float

@@ -40,6 +40,15 @@ class EMA:
         """Take the model's parameters of now as the average."""
         torch._foreach_copy_(self.average, [local(parameter) for parameter in self._model.parameters()])
 
+    @torch.no_grad()
+    def set_rows(self, parameter: Tensor, rows: Tensor) -> None:
+        """Take these rows of one of the model's parameters as their average."""
+        for average, mine in zip(self.average, self._model.parameters(), strict=True):
+            if mine is parameter:
+                average[rows] = mine[rows]
+                return
+        raise ValueError("the parameter is none of the model's.")
+
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """The model holds the averaged parameters inside the `with` block."""

@@ -51,10 +51,18 @@ class Monitor:
                 "Lower the learning rate, lengthen the warm-up or use --precision fp32."
             )
 
-    def report(self, run: Run, step: int, optimizer: torch.optim.Optimizer, batch_size: int, last_good: int | None) -> dict[str, float]:
-        """Log what `read` gives, with the learning rate and images a second, after `check`."""
+    def report(
+        self,
+        run: Run,
+        step: int,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        last_good: int | None,
+        more: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Log what `read` gives, with the learning rate, images a second, and `more`, after `check`."""
         self.check(last_good)
-        values = self.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}
+        values = self.read() | {"learning_rate": optimizer.param_groups[0]["lr"], **(more or {})}
         values["images_per_second"] = values["steps_per_second"] * batch_size
         run.log(self.accelerator, step, "train", values)
         return values

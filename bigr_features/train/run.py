@@ -45,8 +45,9 @@ def from_dict(cls, values: dict):
         raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}.")
 
     def convert(hint, value):
-        if dataclasses.is_dataclass(hint):
-            return from_dict(hint, value)
+        kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+        if kinds and isinstance(value, dict):  # of several, the one that has all these names
+            return from_dict(next((kind for kind in kinds if set(value) <= set(typing.get_type_hints(kind))), kinds[0]), value)
         if isinstance(value, list):
             return tuple(value)
         if value is not None and (hint is Path or Path in typing.get_args(hint)):

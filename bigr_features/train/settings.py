@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..models.config import GeneratorConfig, TokenizerConfig
+from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 from ..models.presets import GENERATORS, TOKENIZERS
 
 
@@ -81,7 +81,7 @@ FREE = (
 
 @dataclass(frozen=True)
 class TrainTokenizerConfig(RunSettings):
-    """Train a tokenizer (binary autoencoder) on images.
+    """Train a tokenizer (binary or VQ autoencoder) on images.
 
     Besides these it has the settings of `RunSettings`.
 
@@ -96,9 +96,10 @@ class TrainTokenizerConfig(RunSettings):
     limit : int, optional
         Take the first images only.
     preset : str
-        Size to start from: the tokenizer of bigr_nano, bigr_l, ... --model.* changes single numbers.
-    model : TokenizerConfig
-        Shape of the tokenizer.
+        Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
+        --model.* changes single numbers.
+    model : TokenizerConfig or VQTokenizerConfig
+        Shape of the tokenizer; it says which kind it is.
     steps : int
         Optimiser steps.
     batch_size : int
@@ -106,19 +107,26 @@ class TrainTokenizerConfig(RunSettings):
     learning_rate : float
         Step size of AdamW (betas 0.9 and 0.95), after the warm-up.
     weight_decay : float
-        Decay per step of AdamW, over the learning rate; one-dimensional parameters and biases have none.
+        Weight decay of AdamW; one-dimensional parameters and biases have none.
     warmup_steps : int
         Steps over which the learning rate rises.
     schedule : str
         constant or cosine (down to 0 at the last step), after the warm-up.
     l1_weight : float
-        Weight of the mean absolute error in the loss.
+        Weight of the mean absolute error in the loss, of pixels in [0, 1].
     l2_weight : float
-        Weight of the mean squared error in the loss.
+        Weight of the mean squared error in the loss, of pixels in [0, 1]. LlamaGen's tokenizer has l1_weight 0 and l2_weight 4, which is 1
+        for its pixels in [-1, 1].
     usage_weight : float
-        Weight of 1 minus the entropy (in bits) of each bit's mean over the batch, which keeps bits in use; 0 for none.
+        Binary tokenizer: weight of 1 minus the entropy (in bits) of each bit's mean over the batch, which keeps bits in use; 0 for none.
     indecision_weight : float
-        Weight of p (1 - p), p the probability of a bit, which drives bits away from chance; 0 for none.
+        Binary tokenizer: weight of p (1 - p), p the probability of a bit, which drives bits away from chance; 0 for none.
+    codebook_weight : float
+        VQ tokenizer: weight of the distance that pulls codes towards latents. Those of commitment and entropy belong to the model.
+    dead_after : int
+        VQ tokenizer: batches without a choice of a code after which it is dead. The log says how many are used, and warns of dead ones.
+    reseed_dead_codes : bool
+        VQ tokenizer: every `dead_after` steps, move dead codes onto latents of the batch.
     perceptual : str
         off, vgg16 (torchvision's weights where torch.hub keeps them) or the path of those weights.
     perceptual_weight : float
@@ -148,7 +156,7 @@ class TrainTokenizerConfig(RunSettings):
     split: str = "train"
     limit: int | None = None
     preset: str = "bigr_nano"
-    model: TokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
+    model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
     steps: int = 10_000
     batch_size: int = 128
     learning_rate: float = 1e-3
@@ -159,6 +167,9 @@ class TrainTokenizerConfig(RunSettings):
     l2_weight: float = 2.0
     usage_weight: float = 0.0
     indecision_weight: float = 0.0
+    codebook_weight: float = 1.0
+    dead_after: int = 100
+    reseed_dead_codes: bool = False
     perceptual: str = "off"
     perceptual_weight: float = 1.0
     adversarial_weight: float = 0.0
@@ -248,9 +259,9 @@ class TrainConfig(RunSettings):
     split : str
         Split of the source to train on.
     flip : bool
-        With --source: mirror half of the images. A cache has its views instead.
+        Mirror half of the images of --source; a cache has its views instead.
     sample_bits : bool
-        With --source: draw Bernoulli bits instead of thresholding at 0.5.
+        Draw Bernoulli bits of the images of --source instead of thresholding at 0.5.
     unconditional : bool
         Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
     preset : str
@@ -269,7 +280,7 @@ class TrainConfig(RunSettings):
     learning_rate : float
         Step size of AdamW, after the warm-up.
     weight_decay : float
-        Decay per step of AdamW, over the learning rate; one-dimensional parameters, biases and the denoiser have none.
+        Weight decay of AdamW; one-dimensional parameters, biases and the denoiser have none.
     betas : tuple of two floats
         Decay rates of AdamW's two moments, per step.
     warmup_steps : int

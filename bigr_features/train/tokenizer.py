@@ -1,4 +1,4 @@
-"""Train a tokenizer: images to bits and back.   B images, C channels, N tokens, K bits"""
+"""Train a tokenizer: images to codes and back.   B images, C channels, H x W pixels"""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..data import ImageSet, open_images
 from ..evaluate import reconstruction as metrics
-from ..functional import bernoulli
 from ..functional.inference import autocast
-from ..models.autoencoder import BinaryAutoencoder, straight_through
+from ..models.image_tokenizer import ImageTokenizer
 from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
 from .batches import image_batches
 from .ema import EMA
-from .losses import PerceptualLoss, indecision_loss, reconstruction_loss, usage_loss
+from .losses import PerceptualLoss, reconstruction_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
 from .run import Run
 from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainTokenizerConfig
+from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +37,16 @@ FREE = (*settings.FREE, "source", "out", "preset")
 class Autoencode(nn.Module):
     """One forward pass of the training: a module of its own, because that is what data-parallel wrappers wrap."""
 
-    def __init__(self, model: BinaryAutoencoder, precision: str = "fp32"):
+    def __init__(self, model: ImageTokenizer, precision: str = "fp32"):
         super().__init__()
         self.model = model
         self.precision = precision
 
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction (B, C, H, W), bit probabilities and bits, each (B, N, K); drawn bits in train mode, thresholded ones otherwise."""
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple:
+        """Reconstruction (B, C, H, W) of images, pixels in [0, 1] both; after it what the `autoencode` of this kind of codes tells."""
         with autocast(images.device, self.precision):
-            probabilities = self.model.bit_probabilities(images)
-            if self.training:
-                bits = bernoulli.draw(probabilities.detach(), generator)
-            else:
-                bits = (probabilities > 0.5).to(probabilities.dtype)
-            reconstruction = self.model.decode(straight_through(bits, probabilities))
-        return reconstruction.float(), probabilities, bits
+            reconstruction, *codes = CODES[self.model.tokens].autoencode(self.model, self.model.normalize(images), self.training, generator)
+        return self.model.denormalize(reconstruction.float()), *codes
 
 
 def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None = None) -> Path:
@@ -65,6 +60,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     """
     from tqdm import tqdm
 
+    check_settings(config)
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
     with accelerator.main_process_first():
@@ -75,7 +71,8 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     run.write_skipped(images.skipped)
 
     checkpoint.seed(config.seed)
-    model = BinaryAutoencoder(config.model).to(device, memory_format=torch.channels_last)
+    model = build_tokenizer(config.model).to(device, memory_format=torch.channels_last)
+    codes = CODES[model.tokens](model, config, accelerator)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay)
     module = Autoencode(model, config.precision)
     if config.compile:
@@ -95,6 +92,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
         if adversary is not None:
             adversary.load_state_dict(run.state["adversary"])
+        codes.load_state_dict(run.state.get("codes", {}))
         run.state, last_good = None, first
         log.info("continuing after step %d", first)
     run.start_trackers(accelerator)
@@ -114,12 +112,13 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         for last, piece in distributed.parts(len(batch), config.micro_batches):
             part = batch[piece]
             with nullcontext() if last else accelerator.no_sync(module):
-                reconstruction, probabilities, _ = module(part, generator)
-                terms = loss_terms(part, reconstruction, probabilities, config, perceptual)
+                reconstruction, *told = module(part, generator)
+                terms = loss_terms(part, reconstruction, codes.terms(*told), config, perceptual)
                 if fooling:
                     terms |= adversary.fool(reconstruction, terms["loss"], model.decoder.blocks[-1].weight, generator)
                     terms["loss"] = terms["loss"] + terms["adversarial_weight"] * terms["adversarial"]
                 accelerator.backward(terms["loss"] / config.micro_batches)
+            codes.count(step, *told)
             if fooling:
                 terms["discriminator"] = adversary.backward(part, reconstruction.detach(), generator, config.micro_batches)
             for name, value in terms.items():
@@ -130,15 +129,16 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         if fooling:
             adversary.step()
         ema.update(step)
+        codes.after_step(step, part, optimizer, ema, generator)
         monitor.add(step, totals, norm)
 
         if step % config.log_every == 0 or step == config.steps:
-            values = monitor.report(run, step, optimizer, config.batch_size, last_good)
+            values = monitor.report(run, step, optimizer, config.batch_size, last_good, codes.report(step))
             progress.set_postfix(loss=f"{values['loss']:.4f}")
         improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
-                values, picture = validate(module.eval(), images, held_out, config.batch_size, device)
+                values, picture = validate(module.eval(), codes.measure(), images, held_out, config.batch_size, device)
             run.log(accelerator, step, "validation", values)
             run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
@@ -146,7 +146,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
             best = {"step": step, "psnr": values["psnr"]} if improved else best
         if checkpoint.due(config, step, improved):
             monitor.check(last_good)
-            more = {"adversary": adversary.state_dict()} if adversary is not None else {}
+            more = {"codes": codes.state_dict()} | ({"adversary": adversary.state_dict()} if adversary is not None else {})
             state.save(run, step, best, model, optimizer, ema, generator, accelerator, more)
             last_good = step
     result = run.path / "model"
@@ -160,41 +160,35 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
 
 
 def loss_terms(
-    images: Tensor, reconstruction: Tensor, probabilities: Tensor, config: TrainTokenizerConfig, perceptual: nn.Module | None
+    images: Tensor,
+    reconstruction: Tensor,
+    of_codes: dict[str, tuple[float, Tensor]],
+    config: TrainTokenizerConfig,
+    perceptual: nn.Module | None,
 ) -> dict[str, Tensor]:
-    """The loss and, after it, its unweighted terms."""
+    """The loss and, after it, its terms; those `of_codes` come with their weights, and all are logged without."""
     loss = reconstruction_loss(images, reconstruction, config.l1_weight, config.l2_weight)
     terms = {"reconstruction": loss}
-    for name, weight, term in (
-        ("perceptual", config.perceptual_weight if perceptual is not None else 0.0, lambda: perceptual(images, reconstruction)),
-        ("usage", config.usage_weight, lambda: usage_loss(probabilities)),
-        ("indecision", config.indecision_weight, lambda: indecision_loss(probabilities)),
-    ):
-        if weight:
-            terms[name] = term()
-            loss = loss + weight * terms[name]
+    if perceptual is not None and config.perceptual_weight:
+        of_codes = {"perceptual": (config.perceptual_weight, perceptual(images, reconstruction)), **of_codes}
+    for name, (weight, term) in of_codes.items():
+        terms[name] = term
+        loss = loss + weight * term
     return {"loss": loss, **terms}
 
 
 @torch.no_grad()
-def validate(module: nn.Module, images: ImageSet, items: np.ndarray, batch_size: int, device) -> tuple[dict[str, float], Tensor]:
-    """PSNR, SSIM, bit usage and entropy over held-out images with thresholded bits; and 16 originals above their reconstructions."""
-    psnr, ssim, usage, certainty, picture = [], [], 0.0, 0.0, None
+def validate(
+    module: nn.Module, measure: BitMeasure | IndexMeasure, images: ImageSet, items: np.ndarray, batch_size: int, device
+) -> tuple[dict[str, float], Tensor]:
+    """PSNR, SSIM and the use of codes over held-out images; and 16 originals above their reconstructions."""
+    psnr, ssim, picture = [], [], None
     sampler = [SampledBatch(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
     for batch, _ in image_batches(images, sampler, device):
-        reconstruction, probabilities, bits = module(batch)
+        reconstruction, *told = module(batch)
         psnr.append(metrics.psnr(batch, reconstruction))
         ssim.append(metrics.ssim(batch, reconstruction))
-        usage = usage + metrics.bit_usage(bits) * len(batch)
-        certainty = certainty + metrics.binary_entropy(probabilities).mean() * len(batch)
+        measure.add(*told)
         if picture is None:
             picture = torch.cat([batch[:16], reconstruction[:16]])
-    usage = usage / len(items)
-    return {
-        "psnr": torch.cat(psnr).mean().item(),
-        "ssim": torch.cat(ssim).mean().item(),
-        "bit_usage_min": usage.min().item(),
-        "bit_usage_max": usage.max().item(),
-        "bit_entropy": metrics.binary_entropy(usage).mean().item(),
-        "bit_uncertainty": (certainty / len(items)).item(),
-    }, picture
+    return {"psnr": torch.cat(psnr).mean().item(), "ssim": torch.cat(ssim).mean().item(), **measure.result()}, picture

@@ -15,10 +15,12 @@ from safetensors.torch import load_file
 from bigr_features import checkpoints
 from bigr_features.checkpoints import load_model, save_model
 
-from ..helpers import TINY, assert_same_weights, tiny_generator, tiny_tokenizer
+from ..helpers import TINY, assert_same_weights, tiny_generator, tiny_tokenizer, tiny_vq
 
 
-@pytest.mark.parametrize("model", [tiny_generator(seed=3, focal_gamma=None), tiny_tokenizer(seed=3)], ids=["BiGR", "BinaryAutoencoder"])
+@pytest.mark.parametrize(
+    "model", [tiny_generator(seed=3, focal_gamma=None), tiny_tokenizer(seed=3), tiny_vq(seed=3, l2_norm=False)], ids=type
+)
 def test_our_format_gives_back_the_same_model(tmp_path, model):
     save_model(model, tmp_path / "deep" / "folder")
     loaded = load_model(tmp_path / "deep" / "folder")
@@ -49,9 +51,10 @@ def test_saving_twice_replaces(tmp_path):
     assert_same_weights(load_model(tmp_path), tiny_tokenizer(seed=2))
 
 
-def test_only_our_two_models_are_saved(tmp_path):
+def test_only_our_models_are_saved(tmp_path):
     with pytest.raises(
-        TypeError, match=r"takes BinaryAutoencoder or BiGR, not Linear; save a timm backbone with timm\.models\.save_for_hf"
+        TypeError,
+        match=r"takes BinaryAutoencoder or VQAutoencoder or BiGR, not Linear; save a timm backbone with timm\.models\.save_for_hf",
     ):
         save_model(torch.nn.Linear(2, 2), tmp_path)
 
@@ -107,7 +110,7 @@ def test_damaged_weights_are_refused(tmp_path, share):
     save_model(tiny_generator(), tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ValueError, match=r"model\.safetensors is damaged or no safetensors file"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is (damaged or no safetensors file|empty)"):
         load_model(tmp_path)
 
 
@@ -118,6 +121,16 @@ def test_weights_with_missing_and_extra_entries_are_refused(tmp_path):
     safetensors.torch.save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"it lacks class_embedding\.weight\. it has stray that this model lacks"):
         load_model(tmp_path)
+
+
+def test_a_tokenizer_of_the_other_kind_is_refused(tmp_path):
+    """The weights of one kind beside the configuration of the other."""
+    for kind, other in ((tiny_tokenizer(), tiny_vq()), (tiny_vq(), tiny_tokenizer())):
+        save_model(kind, tmp_path / "one")
+        save_model(other, tmp_path / "other")
+        (tmp_path / "one" / "config.json").write_bytes((tmp_path / "other" / "config.json").read_bytes())
+        with pytest.raises(ValueError, match="does not fit this model"):
+            load_model(tmp_path / "one")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -18,6 +18,8 @@ TINY = shlex.split("--batch-size 8 --steps 2 --validation 10 --validate-every 2 
 TINY_MODEL = shlex.split("--model.depth 1 --model.width 32 --model.num-heads 2 --model.denoiser-depth 1 --model.denoiser-width 32")
 PICTURES = shlex.split("--num-samples 10 --sample-every 2 --sample-reveal-steps 2 --sample-denoise-steps 2")
 
+pytestmark = pytest.mark.slow  # whole trainings in processes of their own
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
@@ -96,6 +98,20 @@ def test_wrong_input_is_one_line(runs, monkeypatch, args, message):
     assert message in ended.value.code
     assert "\n" not in ended.value.code
     assert not (runs / "x" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("preset", "has", "lacks"), [("bigr_nano", "code-dim", "codebook-size"), ("llamagen_nano", "codebook-size", "code-dim")]
+)
+def test_the_preset_says_which_kind_of_tokenizer_is_trained(capsys, preset, has, lacks):
+    with pytest.raises(SystemExit):
+        main(["train-tokenizer", "--preset", preset, "--help"])
+    shown = capsys.readouterr().out
+    assert f"--model.{has}" in shown
+    assert f"--model.{lacks} " not in shown
+    with pytest.raises(SystemExit) as ended:
+        main(["train-tokenizer", "--preset", preset, "--source", "s", "--out", "x", f"--model.{lacks}", "8"])
+    assert ended.value.code == 2
 
 
 def test_a_missing_option_is_named(capsys):

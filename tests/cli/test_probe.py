@@ -87,9 +87,17 @@ def test_sweep_draws_depth_and_without_a_test_store_gives_held_out_numbers_only(
         ("probe --train {0}/train --names block9_mean --out {0}/x.json", "no feature 'block9_mean'"),
         ("probe --train {0}/nothing --out {0}/x.json", "nothing"),
         ("probe --train {0}/train --protocol svm --out {0}/x.json", "no probe 'svm'"),
-        ("probe --train {0}/train --protocol mae --batch-size 4096 --out {0}/x.json", "batch_size=4096"),
-        ("knn --train {0}/train --k 500 --out {0}/x.json", "n_neighbors=500"),
+        (
+            "probe --train {0}/train --protocol mae --batch-size 4096 --out {0}/x.json",
+            "--batch-size 4096 was given, but 192",
+        ),
+        (
+            "knn --train {0}/train --k 500 --out {0}/x.json",
+            "--k 500 was given, but 192 training images",
+        ),
         ("sweep --train {0}/train --probes --out {0}/x", "probes is empty"),
+        ("sweep --train {0}/train --k 500 --out {0}/x", "--k 500 was given"),
+        ("sweep --train {0}/train --probes exact svm --out {0}/x", "no probe 'svm'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(folder, command, message):
@@ -98,3 +106,12 @@ def test_what_cannot_be_done_is_said_in_one_line(folder, command, message):
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
     assert not (folder / "x.json").exists()
+
+
+def test_defaults_fit_few_images_and_say_what_was_left_out(folder, caplog):
+    main([*NANO[:-2], "--limit", "60", "--source", "sample:digits", "--layers", "1", "--out", str(folder / "few")])
+    result = run(folder, "sweep --train {0}/few --probes knn mae --epochs 2 --warmup-epochs 1 --out {0}/few_sweep")
+    assert result["probes"]["knn"]["protocol"]["settings"]["n_neighbors"] in (10, 20)
+    assert result["probes"]["mae"]["protocol"]["probe"]["batch_size"] == 48
+    assert "k-NN with --k 10 20: only 48 training images are not held out" in caplog.text
+    assert "mae probe with --batch-size 48" in caplog.text

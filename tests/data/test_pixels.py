@@ -45,7 +45,7 @@ def test_thin_pictures_give_what_the_whole_would_have_given(short, ratio, size, 
     long = short * ratio + odd
     image = picture(short, long) if upright else picture(long, short)
     found, expected = (np.asarray(crop(image, size)).astype(int) for crop in (center_crop, whole_then_cut))
-    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - expected).max() <= 2  # of 255, by rounding between the two passes of the filter
 
 
 @pytest.fixture

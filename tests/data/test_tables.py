@@ -89,6 +89,12 @@ def test_no_column_of_images_lists_the_columns(tmp_path):
         open_images(write(tmp_path / "d.parquet", "plain", {"text": ["a"], "number": [1]}), size=8)
 
 
+def test_rows_without_an_image_are_skipped_with_the_reason(tmp_path):
+    images = open_images(write(tmp_path / "d.parquet", "plain", {"image": [(100,), None, (140,)], "label": [0, 1, 1]}), size=8)
+    assert images.labels.tolist() == [0, 1]
+    assert [problem.reason for problem in images.skipped] == ["ValueError: the row holds no image"]
+
+
 # ------------------------------------------------------------------------------------------------------------------------- labels
 
 

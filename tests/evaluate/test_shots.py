@@ -47,3 +47,11 @@ def test_classes_that_are_short_are_named(data):
         few_shot(KNNClassifier(n_neighbors=1), *data, shots=(1, 500))
     with pytest.raises(ValueError, match="draws=0"):
         few_shot(KNNClassifier(n_neighbors=1), *data, draws=0)
+
+
+def test_the_front_of_evaluate_gives_estimators_and_functions_under_their_names():
+    for _ in range(2):  # also after their modules were imported
+        from bigr_features.evaluate import AttentiveProbe, KNNClassifier, LinearProbe, MAEProbe, few_shot
+
+        assert all(isinstance(kind, type) for kind in (AttentiveProbe, KNNClassifier, LinearProbe, MAEProbe))
+        assert callable(few_shot)

@@ -67,6 +67,38 @@ def test_pixels_outside_zero_to_one_are_refused(low, high, message):
         checks.check_pixels(pixels)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (-2.1, 2.6, r"pixels lie in \[-2.1, 2.6\]; expected \[-1, 1\]. They look ImageNet-normalised"),
+        (0.0, 255.0, r"expected \[-1, 1\]. They look like 0..255; divide by 255 and map to \[-1, 1\]"),
+        (-1.0, 1.1, r"pixels lie in \[-1, 1.1\]; expected \[-1, 1\]"),
+    ],
+)
+def test_pixels_outside_minus_one_to_one_are_refused_where_those_are_taken(low, high, message):
+    pixels = torch.full((2, 3, 4, 4), 0.5)
+    pixels[0, 0, 0, 0], pixels[1, 0, 0, 0] = low, high
+    with pytest.raises(ValueError, match=message):
+        checks.check_pixels(pixels, (-1.0, 1.0))
+
+
+def test_pixels_that_may_lie_in_zero_to_one_are_said_where_minus_one_to_one_is_taken():
+    with pytest.warns(UserWarning, match=r"no pixel of 2 images is negative, they lie in \[0, 0\.5\]"):
+        checks.check_pixels(torch.linspace(0, 0.5, 24).view(2, 3, 2, 2), (-1.0, 1.0))
+
+
+def test_indices_are_no_bits():
+    with pytest.raises(ValueError, match=r"codes have shape \(2, 9\).*Indices \(B, N\) belong to a VQ tokenizer"):
+        checks.check_codes(torch.zeros(2, 9, dtype=torch.int64), 9, 5)
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 300))
+def test_indices_that_name_a_code_pass(batch, tokens, size):
+    checks.check_indices(torch.full((batch, tokens), size - 1), tokens, size)
+    with pytest.raises(ValueError, match=rf"index {size} is out of range; this tokenizer has codes 0\.\.{size - 1}"):
+        checks.check_indices(torch.full((batch, tokens), size), tokens, size)
+
+
 def test_nan_pixels_name_their_images():
     pixels = torch.full((4, 3, 4, 4), 0.5)
     pixels[1, 2, 3, 3] = pixels[3, 0, 0, 0] = torch.nan

@@ -7,10 +7,11 @@ import json
 
 import pytest
 
-from bigr_features import GeneratorConfig, TokenizerConfig
+from bigr_features import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 
 POSITIVE = {
     TokenizerConfig: ["image_size", "in_chans", "channels", "num_res_blocks", "embed_dim", "code_dim"],
+    VQTokenizerConfig: ["image_size", "in_chans", "channels", "num_res_blocks", "embed_dim", "codebook_size", "codebook_dim"],
     GeneratorConfig: [
         "code_dim",
         "depth",
@@ -104,6 +105,8 @@ def test_image_size_must_be_whole_tokens():
     [
         TokenizerConfig(),
         TokenizerConfig(image_size=64, channel_multipliers=(1, 2, 3), attention_resolutions=(), code_dim=5),
+        VQTokenizerConfig(),
+        VQTokenizerConfig(image_size=64, channel_multipliers=(1, 2, 3), embed_dim=12, codebook_size=7, l2_norm=False, entropy_weight=0.1),
         GeneratorConfig(),
         GeneratorConfig(code_dim=7, focal_gamma=None, focal_alpha=0.25, noise_schedule="sigmoid", causal=True),
     ],
@@ -112,7 +115,7 @@ def test_json_round_trip(config):
     assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.mark.parametrize("config", [TokenizerConfig, GeneratorConfig])
+@pytest.mark.parametrize("config", [TokenizerConfig, VQTokenizerConfig, GeneratorConfig])
 def test_unknown_fields_are_named(config):
     with pytest.raises(ValueError, match=f"{config.__name__} has no field colour, taste"):
         config.from_dict({"taste": 1, "colour": 2})
@@ -125,6 +128,20 @@ def test_configurations_are_frozen_and_replace_checks_again(config):
     assert config.replace(code_dim=3).code_dim == 3
     with pytest.raises(ValueError, match="code_dim=0"):
         config.replace(code_dim=0)
+
+
+@pytest.mark.parametrize("name", ["commitment_weight", "entropy_weight"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_weights_of_the_quantiser_must_be_finite_and_not_negative(name, value):
+    with pytest.raises(ValueError, match=rf"{name}=.*; expected a finite number, 0 or more"):
+        VQTokenizerConfig(**{name: value})
+
+
+def test_where_attention_stands():
+    assert TokenizerConfig().attention_levels == (False, False, False, False, True)
+    assert TokenizerConfig(image_size=512, attention_resolutions=(128, 32)).attention_levels == (False, False, True, False, True)
+    assert VQTokenizerConfig(image_size=512).attention_levels == (False, False, False, False, True)  # whatever the size of the images
+    assert (TokenizerConfig(decoder_multiplier=1.5).num_decoder_blocks, VQTokenizerConfig().num_decoder_blocks) == (3, 3)
 
 
 @pytest.mark.parametrize("width", range(4, 300, 4))

@@ -7,9 +7,9 @@ import json
 import pytest
 import timm
 
-import bigr_features  # noqa: F401  (registers the models)
+from bigr_features import BinaryAutoencoder, VQAutoencoder, VQTokenizerConfig
 from bigr_features.checkpoints import official_generator_state, official_tokenizer_state
-from bigr_features.models.presets import PRESETS, preset_configs
+from bigr_features.models.presets import PRESETS, TOKENIZERS, preset_configs
 
 from ..helpers import GOLDEN
 
@@ -61,6 +61,19 @@ def test_nano_is_what_it_says():
     tokenizer, generator = preset_configs("bigr_nano")
     assert (tokenizer.image_size, tokenizer.grid_size, tokenizer.code_dim) == (32, 8, 16)
     assert (generator.num_tokens, generator.code_dim) == (64, 16)
+
+
+def test_the_nano_tokenizers_are_of_one_size():
+    vq = TOKENIZERS["llamagen_nano"]
+    assert (vq.image_size, vq.grid_size, vq.codebook_size, vq.codebook_dim) == (32, 8, 4096, 8)
+    models = VQAutoencoder(vq, device="meta"), BinaryAutoencoder(TOKENIZERS["bigr_nano"], device="meta")
+    found, expected = (sum(parameter.numel() for parameter in model.parameters()) for model in models)
+    assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_the_official_vq_tokenizer_is_the_default():
+    assert TOKENIZERS["llamagen_l"] == VQTokenizerConfig()
+    assert (VQTokenizerConfig().grid_size, VQTokenizerConfig().codebook_size) == (16, 16384)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from bigr_features.plots import cluster_scores, embed
+from bigr_features.plots import cluster_scores, embed, projection
 
 
 def groups(per_class: int = 40, classes: int = 3, dimensions: int = 8, apart: float = 12.0) -> tuple[np.ndarray, np.ndarray]:
@@ -115,3 +115,28 @@ def test_a_missing_extra_names_its_install_command(monkeypatch, method, backend,
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install bigr-features\[plots\]"):
         embed(GOOD, method, perplexity=5, backend=backend)
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(1e19, np.float32), (1e25, np.float32), (1e200, np.float64), (1e-30, np.float32), (1e4, np.float16)]
+)
+def test_finite_features_of_any_size_get_a_place_and_scores(method, metric, scale, dtype):
+    if method == "umap":
+        pytest.importorskip("umap")
+    x = (np.random.default_rng(0).normal(size=(40, 6)) * scale).astype(dtype)
+    settings = {"perplexity": 5.0} if method == "tsne" else {"n_neighbors": 5} if method == "umap" else {}
+    result = projection.embed(x, method, metric=metric, **settings)
+    assert np.isfinite(result.points).all()
+    assert np.ptp(result.points, axis=0).min() > 0
+    scores = cluster_scores(x, result.points, np.arange(40) % 2)
+    assert np.isfinite([scores.trustworthiness, scores.features.silhouette, scores.features.purity]).all()
+
+
+def test_features_of_a_usual_size_are_left_exactly_as_they_are():
+    for scale in (1e-6, 1.0, 1e9):
+        x = (np.random.default_rng(1).normal(size=(9, 4)) * scale).astype(np.float32)
+        assert np.array_equal(projection.scaled(x), x)
+    big = np.float64(2.0) ** 300 * np.arange(8.0).reshape(2, 4)
+    assert np.array_equal(projection.scaled(big) / projection.scaled(big).max(), big.astype(np.float64) / big.max())

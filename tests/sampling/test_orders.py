@@ -17,25 +17,6 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("mask_schedule", masking.MASK_SCHEDULES)
-def test_every_token_is_revealed_exactly_once_for_all_token_and_step_counts(mask_schedule):
-    """Token counts 1..1024: all step counts of the small ones, and of the large ones those where rounding could bite."""
-    for num_tokens in range(1, 1025):
-        steps = range(1, num_tokens + 3) if num_tokens <= 64 else {1, 2, 3, 7, 13, 20, 64, num_tokens - 1, num_tokens, num_tokens + 1}
-        for num_reveal_steps in steps:
-            counts = masking.reveal_counts(num_tokens, num_reveal_steps, mask_schedule)
-            assert len(counts) == num_reveal_steps
-            assert sum(counts) == num_tokens
-            assert min(counts) >= 0
-
-
-@pytest.mark.parametrize("num_tokens", [127, 169, 256, 400, 1000, 1024])
-def test_every_token_is_revealed_exactly_once_for_every_step_count_of_large_grids(num_tokens):
-    for num_reveal_steps in range(1, num_tokens + 1):
-        counts = masking.reveal_counts(num_tokens, num_reveal_steps)
-        assert (sum(counts), min(counts) >= 0) == (num_tokens, True)
-
-
 @pytest.mark.parametrize("grid_size", [1, 2, 3, 5, 8, 13, 16, 32])
 def test_halton_meets_every_token_once(grid_size):
     assert sorted(halton_ranks(grid_size)) == list(range(grid_size**2))

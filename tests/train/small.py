@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bigr_features import GeneratorConfig, TokenizerConfig
+from bigr_features import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 
 TOKENIZER = TokenizerConfig(
     image_size=16, channels=32, channel_multipliers=(1, 1, 1), num_res_blocks=1, attention_resolutions=(), embed_dim=32, code_dim=8
+)
+VQ_TOKENIZER = VQTokenizerConfig(
+    image_size=16, channels=32, channel_multipliers=(1, 1, 1), num_res_blocks=1, embed_dim=32, codebook_size=32, codebook_dim=4
 )
 GENERATOR = GeneratorConfig(
     code_dim=8, depth=2, width=32, num_heads=2, grid_size=4, num_classes=10, ffn_multiple_of=16, denoiser_depth=1,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from bigr_features.checkpoints import load_model
+from bigr_features.train import checkpoint
 
 from .processes import command
 from .small import logged
@@ -38,6 +41,23 @@ def test_two_processes_train_as_one_does(arguments, tmp_path):
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     assert losses(tmp_path / "two", "validation") == pytest.approx(losses(tmp_path / "one", "validation"), abs=1e-4)
     assert len(losses(tmp_path / "two")) == 20
+
+
+def test_two_processes_train_a_vq_tokenizer_as_one_does(tmp_path):
+    options = shlex.split(
+        "--preset llamagen_nano --source sample:digits --limit 60 --validation 20 --steps 4 --batch-size 8 --log-every 2 "
+        "--validate-every 4 --checkpoint-every 4 --dead-after 2 --reseed-dead-codes --device cpu --threads 1 --no-flip "
+        "--model.image-size 16 --model.channel-multipliers 1 1 1 --model.embed-dim 32 --model.codebook-size 16"
+    )
+    for name, processes in (("one", 1), ("two", 2)):
+        done = command("train-tokenizer", *options, "--out", tmp_path / name, processes=processes)
+        assert done.returncode == 0, done.stderr
+    one, two = (logged(tmp_path / name) for name in ("one", "two"))
+    assert two[0]["loss"] == pytest.approx(one[0]["loss"], abs=1e-4)  # afterwards dead codes move onto other latents
+    for name in ("codebook_usage", "perplexity"):
+        assert two[0][name] == pytest.approx(one[0][name], rel=1e-4)
+    state = checkpoint.load(tmp_path / "two" / "checkpoints")
+    assert state["codes"]["last_used"].max() == 4
 
 
 def test_sharded_training_saves_what_one_process_reads_and_continues(arguments, tmp_path):

@@ -16,6 +16,8 @@ from bigr_features.train.tokenizer import train_tokenizer
 from .processes import kill_when, start
 from .small import logged
 
+pytestmark = pytest.mark.slow  # whole trainings in processes of their own
+
 
 def states(run) -> dict:
     state = checkpoint.load(run / "checkpoints")
