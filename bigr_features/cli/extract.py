@@ -42,6 +42,9 @@ class ExtractConfig(WeightsOptions, ExtractionSettings):
 
 def extract(config: ExtractConfig) -> None:
     """Run the command; says what was written."""
+    from ..data.sources import require_source
+
+    require_source(config.source, config.split)
     import torch
 
     from ..features.extraction import extract_to_store, ranks_of_environment

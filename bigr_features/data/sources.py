@@ -24,6 +24,12 @@ def open_items(source: str, split: str) -> Items:
     return table_items(source, split)
 
 
+def require_source(source: str, split: str) -> None:
+    """Raise FileNotFoundError for a source that is not there, before anything costly is done with it."""
+    if not source.startswith("sample:") and not Path(source).exists():
+        open_items(source, split)
+
+
 def sample_items(name: str, split: str) -> Arrays:
     """The images of a sample that needs no download."""
     sample = load_sample(name)

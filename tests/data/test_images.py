@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bigr_features.data import center_crop, load_sample, open_images, read_pixels, side_for, views_of
+from bigr_features.data import center_crop, load_sample, open_images, read_pixels, side_for, sources, views_of
 
 
 def picture(width: int, height: int, seed: int = 0, mode: str = "RGB") -> Image.Image:
@@ -254,3 +254,13 @@ def test_ten_crop_by_hand():
 def test_unknown_views_are_refused():
     with pytest.raises(ValueError, match="views='five' is unknown"):
         side_for(20, "five")
+
+
+def test_a_source_that_is_not_there_is_said_without_opening_one_that_is(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(sources, "open_items", lambda source, split: opened.append(source))
+    for present in ("sample:digits", str(tmp_path)):
+        sources.require_source(present, "train")
+    assert opened == []
+    sources.require_source(str(tmp_path / "absent"), "train")
+    assert opened == [str(tmp_path / "absent")]
