@@ -88,7 +88,9 @@ class ImageSet:
             return
         from torch.utils.data import DataLoader
 
-        for pixels, readable, problems in DataLoader(_Reader(self), batch_size=None, sampler=chunks, num_workers=num_workers):
+        for pixels, readable, problems in DataLoader(
+            _Reader(self), batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=_as_it_is
+        ):
             for problem in problems:
                 self._note(problem)
             yield pixels, readable
@@ -104,6 +106,11 @@ class _Reader:
         self.images.skipped = []
         pixels, readable = self.images.read(indices)
         return pixels, readable, self.images.skipped
+
+
+def _as_it_is(batch):
+    """Arrays stay arrays: a loader would make tensors of them."""
+    return batch
 
 
 def open_images(

@@ -13,10 +13,11 @@ from torch import nn
 
 from bigr_features import TokenizerConfig, VQAutoencoder, VQTokenizerConfig
 from bigr_features.checkpoints import load_model
+from bigr_features.storage.json_files import plain
 from bigr_features.train import checkpoint
 from bigr_features.train.codebook import CodebookWatch
 from bigr_features.train.ema import EMA
-from bigr_features.train.run import from_dict, read_config, to_dict
+from bigr_features.train.run import from_dict, read_config
 from bigr_features.train.settings import TrainTokenizerConfig
 from bigr_features.train.tokenizer import Autoencode, train_tokenizer
 
@@ -175,7 +176,7 @@ def test_settings_of_the_other_kind_are_refused(tokenizer_config, kind, changes,
 @pytest.mark.parametrize("kind", [TOKENIZER, VQ_TOKENIZER])
 def test_settings_give_back_the_kind_of_tokenizer(tokenizer_config, tmp_path, kind):
     config = tokenizer_config(model=kind, limit=20, validation=4, steps=1)
-    assert from_dict(TrainTokenizerConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert from_dict(TrainTokenizerConfig, json.loads(json.dumps(plain(config)))) == config
     train_tokenizer(config)
     assert read_config(TrainTokenizerConfig, config.out).model == kind
     assert type(kind) in (TokenizerConfig, VQTokenizerConfig)
