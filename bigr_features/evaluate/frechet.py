@@ -150,18 +150,37 @@ def frechet_interval(
     return float(max(whole + low, 0.0)), float(whole + high)
 
 
+class RunningMoments:
+    """Mean and unbiased covariance of rows that come block by block; relative to the first row, so that large means cost no digits."""
+
+    def __init__(self):
+        self.count = 0
+
+    def update(self, block: np.ndarray, counts: np.ndarray | None = None) -> None:
+        """Add rows (b, D), finite; with `counts` (b,), each so often."""
+        block = np.asarray(block, dtype=np.float64)
+        if not self.count:
+            self._first = block[0].copy()
+            self._total, self._products = np.zeros(block.shape[1]), np.zeros((block.shape[1],) * 2)
+        block = block - self._first
+        weighted = block if counts is None else block * counts[:, None]
+        self._total += weighted.sum(0)
+        self._products += weighted.T @ block
+        self.count += len(block) if counts is None else int(counts.sum())
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (D,) and covariance (D, D)."""
+        if self.count < 2:
+            raise ValueError(f"{self.count} samples have no covariance; give 2 or more.")
+        covariance = (self._products - np.outer(self._total, self._total) / self.count) / (self.count - 1)
+        return self._first + self._total / self.count, (covariance + covariance.T) / 2
+
+
 def _weighted_moments(features: np.ndarray, counts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and unbiased covariance of rows that count so often; relative to the first row, so that large means cost no digits."""
-    n, dim = features.shape
-    first, total, products = features[0], np.zeros(dim), np.zeros((dim, dim))
-    step = rows_per_block(dim)
-    for start in range(0, n, step):
-        block = features[start : start + step] - first
-        weighted = block if counts is None else block * counts[start : start + step, None]
-        total += weighted.sum(0)
-        products += weighted.T @ block
-    covariance = (products - np.outer(total, total) / n) / (n - 1)
-    return first + total / n, (covariance + covariance.T) / 2
+    running, step = RunningMoments(), rows_per_block(features.shape[1])
+    for start in range(0, len(features), step):
+        running.update(features[start : start + step], None if counts is None else counts[start : start + step])
+    return running.result()
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,13 +59,9 @@ def inception_score(
     if block_size < 1 or (splits is not None and not 1 <= splits <= n):
         raise ValueError(f"block_size={block_size}, splits={splits} for {n} images; give 1 or more, and no more splits than images.")
     if shuffle is not None:
-        logits = logits[np.random.RandomState(shuffle).permutation(n)]  # noqa: NPY002  the order of torch-fidelity
+        logits = logits[np.random.RandomState(shuffle).permutation(n)]  # the order of torch-fidelity
     edges = [i * n // splits for i in range(splits + 1)] if splits is not None else [*range(0, n, block_size), n]
-    logs = logits - logits.max(1, keepdims=True)
-    logs = logs - np.log(np.exp(logs).sum(1, keepdims=True))
-    shares = np.exp(logs)  # (n, C)
-    negative_entropy = (shares * logs).sum(1)  # (n,), nats
-    blocks = [(shares[a:b], negative_entropy[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    blocks = [_shares(logits[a:b]) for a, b in pairwise(edges)]
     scores = np.array([_score(*block) for block in blocks])
     rng = np.random.default_rng(seed)
     drawn = np.array([np.mean([_score(*block, rng) for block in blocks]) for _ in range(resamples)])
@@ -72,6 +69,14 @@ def inception_score(
     mean = float(scores.mean())
     interval = max(1.0, mean + float(low)), mean + float(high)
     return InceptionScore(mean, float(scores.std()), interval, tuple(len(part) for part, _ in blocks))
+
+
+def _shares(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p(y | x) (b, C) of a block, and its negative entropy (b,), nats."""
+    logs = logits - logits.max(1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(1, keepdims=True))
+    shares = np.exp(logs)
+    return shares, np.einsum("ij,ij->i", shares, logs)
 
 
 def _score(shares: np.ndarray, negative_entropy: np.ndarray, rng: np.random.Generator | None = None) -> float:

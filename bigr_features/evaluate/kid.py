@@ -50,7 +50,7 @@ def kernel_distance(
         )
     if subsets < 1:
         raise ValueError(f"subsets={subsets}; expected 1 or more.")
-    rng = np.random.RandomState(seed)  # noqa: NPY002  the generator of torch-fidelity, for its subsets
+    rng = np.random.RandomState(seed)  # the generator of torch-fidelity, for its subsets
     found, influence, times = np.empty(subsets), np.zeros(n), np.zeros(n)
     for i in range(subsets):
         ours = rng.choice(n, subset_size, replace=False)

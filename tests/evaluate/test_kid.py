@@ -17,9 +17,8 @@ def test_by_hand():
 
 def test_it_has_no_bias_where_sets_are_small_and_equal():
     rng = np.random.default_rng(0)
-    found = [
-        kernel_distance(rng.normal(size=(20, 8)), rng.normal(size=(20, 8)), subsets=1, subset_size=20, resamples=2).mean for _ in range(300)
-    ]
+    pairs = [(rng.normal(size=(20, 8)), rng.normal(size=(20, 8))) for _ in range(300)]
+    found = [kernel_distance(*pair, subsets=1, subset_size=20, resamples=2).mean for pair in pairs]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(300)
     assert min(found) < 0
 
@@ -33,7 +32,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     for _ in range(60):
         low, high = kernel_distance(0.4 + rng.normal(size=(200, 4)), reference, subsets=20, subset_size=200, resamples=200).interval
         covered += low <= truth <= high
-    assert 48 <= covered  # 57 expected of 60; reference subsets add spread
+    assert covered >= 48  # 57 expected of 60; reference subsets add spread
 
 
 @pytest.mark.parametrize(

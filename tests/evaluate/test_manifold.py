@@ -41,14 +41,11 @@ def test_the_rim_is_exact_where_products_of_matrices_are_not():
 
 
 def test_duplicates_of_a_point_are_its_neighbours():
-    real = column(0, 0, 0, 0, 5)
-    assert manifold_hits(column(0, 1, 5, 11), real, k=3, density_k=1).precise.tolist() == [
-        True,
-        True,
-        True,
-        False,
-    ]  # only the ball of 5 reaches to 0..10
-    assert manifold_hits(column(0, 1e-3, 7, 9), np.zeros((5, 1)), k=3, density_k=1).precise.tolist() == [True, False, False, False]
+    """Of 0, 0, 0, 0, 5 with k = 3, the balls of the zeros have no extent, and only that of 5 reaches from 0 to 10."""
+    hits = manifold_hits(column(0, 1, 5, 11), column(0, 0, 0, 0, 5), k=3, density_k=1)
+    assert hits.precise.tolist() == [True, True, True, False]
+    hits = manifold_hits(column(0, 1e-3, 7, 9), np.zeros((5, 1)), k=3, density_k=1)
+    assert hits.precise.tolist() == [True, False, False, False]
 
 
 def test_a_tight_cluster_in_a_wide_set_is_precise_and_recalls_nothing_and_the_reverse():
