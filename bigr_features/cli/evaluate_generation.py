@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+import logging
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from ..sampling.settings import SamplingSettings
 from .metric_options import NetworkOptions, load_network, progress
+
+log = logging.getLogger(__name__)
 
 GRID = 8  # pictures along a side
 
@@ -34,10 +38,12 @@ class EvaluateGenerationConfig(NetworkOptions, SamplingSettings):
         A bigr model of timm to draw images from. Give this or --samples.
     weights : Path, optional
         Its weights instead of its own: what `bigr train` or `bigr export` wrote.
+    model_args : tuple of str
+        Arguments of timm.create_model for it, such as code_dim=12.
     samples : str
         Images to measure instead: a folder of them, all of one size, or an .npz with arr_0.
     images : int
-        Number of images: to draw, or of the folder the first ones. Of real test images as many, where there are.
+        Number of images: to draw, or at most so many of a folder, evenly spread. Of real test images as many, where there are.
     unconditional : bool
         Draw images without a class, instead of all classes in turn.
     reference : Path, optional
@@ -47,9 +53,9 @@ class EvaluateGenerationConfig(NetworkOptions, SamplingSettings):
     split : str
         Split of the data that is the reference; what the model was trained on.
     test_split : str
-        Split of the floor; "" for none.
+        Split of the floor; test by default, if there is one; "" for none.
     limit : int, optional
-        Take the first images of the reference split only, to try the command.
+        Take at most so many images of the reference split, evenly spread, to try the command.
     image_size : int, optional
         Crop and resize all pictures to this side; default the model's, or that of the samples.
     few_samples : bool
@@ -70,13 +76,14 @@ class EvaluateGenerationConfig(NetworkOptions, SamplingSettings):
     out: Path
     model: str = ""
     weights: Path | None = None
+    model_args: tuple[str, ...] = ()
     samples: str = ""
     images: int = 10_000
     unconditional: bool = False
     reference: Path | None = None
     foreign_reference: bool = False
     split: str = "train"
-    test_split: str = "test"
+    test_split: str | None = None
     limit: int | None = None
     image_size: int | None = None
     few_samples: bool = False
@@ -112,7 +119,7 @@ def evaluate_generation(config: EvaluateGenerationConfig) -> None:
     print(table(columns | others))
     for name, reason in result["metrics"]["left_out"].items():
         notes.append(f"{name} is left out: {reason}")
-    print("\n".join(notes + [f"wrote {config.out / 'report.json'} and samples.png"]))
+    print("\n".join([*notes, f"wrote {config.out / 'report.json'} and samples.png"]))
 
 
 class _Samples:
@@ -138,7 +145,7 @@ def _check(config: EvaluateGenerationConfig) -> None:
 def _model(config: EvaluateGenerationConfig):
     from .drawing import load_generator
 
-    return load_generator(config.model, config.weights, config.device)
+    return load_generator(config.model, config.weights, config.device, config.model_args)
 
 
 def _from_model(config: EvaluateGenerationConfig, model) -> _Samples:
@@ -200,9 +207,7 @@ def _measure(config: EvaluateGenerationConfig, network, model, drawn: _Samples) 
     from ..features import generation_evaluation as work
     from ..features.picture_sets import PictureSet
 
-    settings = MetricSettings(
-        few_samples=config.few_samples, resamples=config.resamples, score_block=config.score_block, seed=config.seed
-    )
+    settings = MetricSettings(few_samples=config.few_samples, resamples=config.resamples, score_block=config.score_block, seed=config.seed)
     size = config.image_size or drawn.size
     if config.reference is not None:
         made = read_reference(config.reference)
@@ -221,31 +226,39 @@ def _measure(config: EvaluateGenerationConfig, network, model, drawn: _Samples) 
     floor = ceiling = floor_labels = None
     test = _test_pictures(config, size)
     if test is not None:
-        order, readable = [], []
-        for batch, positions in test.batches(work.READ):
-            order.append(batch)
-            readable.append(positions)
-        import numpy as np
+        read: list[np.ndarray] = []
 
-        floor_labels = None if test.labels is None else test.labels[np.concatenate(readable)]
+        def real():
+            read.clear()
+            for batch, numbers in test.batches(work.READ):
+                read.append(numbers)
+                yield batch
+
         with progress(len(test), "real test images") as advance:
-            found, own = work.network_outputs(network, order, advance)
+            found, own = work.network_outputs(network, real(), advance)
             floor = found, {"what": "real test images", **own}
+        floor_labels = None if test.labels is None else test.labels[np.concatenate(read)]
         if model is not None:
             with progress(len(test), "decoded test images") as advance:
-                found, own = work.network_outputs(network, work.decoded(model, order), advance)
+                found, own = work.network_outputs(network, work.decoded(model, real()), advance)
                 ceiling = found, {"what": "decoded real codes", **own}
     sets = {"labels": drawn.labels, "floor": floor, "floor_labels": floor_labels, "ceiling": ceiling}
     return work.report(network, (outputs, {**drawn.facts, **facts}), reference, settings, **sets)
 
 
 def _test_pictures(config: EvaluateGenerationConfig, size: int):
-    """As many real test images as there are samples, evenly spread; None where there is no such split."""
+    """As many real test images as there are samples; None where there is no such split, unless it was asked for."""
     from ..features.picture_sets import PictureSet
 
-    if not config.data or not config.test_split:
+    if not config.data or config.test_split == "":
         return None
-    return PictureSet(config.data, config.test_split, size, config.images)
+    try:
+        return PictureSet(config.data, config.test_split or "test", size, config.images)
+    except ValueError as error:
+        if config.test_split is not None:
+            raise
+        log.warning("no floor, no ceiling, no look for copies: %s", error)
+        return None
 
 
 def _read_report(path: Path) -> dict:
@@ -267,4 +280,4 @@ def _grid(path: Path, drawn: _Samples) -> None:
 
     cells = list(next(iter(drawn.batches(GRID * GRID))))
     rows = [cells[start : start + GRID] for start in range(0, len(cells), GRID)]
-    save_png(path, sheet(rows), {name: value for name, value in drawn.facts.items()})
+    save_png(path, sheet(rows), drawn.facts)

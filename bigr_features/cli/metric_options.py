@@ -19,6 +19,8 @@ class NetworkOptions:
         File with the network's weights instead of the pretrained ones.
     network_args : tuple of str
         Arguments of timm.create_model for the network, such as in_chans=1.
+    network_size : int, optional
+        Side in pixels of the network's inputs, for networks that take any; its own by default.
     spatial_layer : str, optional
         Layer of the spatial Frechet distance; the last but one of timm's feature layers by default, "" for none.
     spatial_channels : int
@@ -34,6 +36,7 @@ class NetworkOptions:
     network: str
     checkpoint: Path | None = None
     network_args: tuple[str, ...] = ()
+    network_size: int | None = None
     spatial_layer: str | None = None
     spatial_channels: int = 7
     batch_size: int = 64
@@ -53,7 +56,7 @@ def load_network(config: NetworkOptions):
     if config.threads:
         torch.set_num_threads(config.threads)
     options = {"spatial_layer": config.spatial_layer, "spatial_channels": config.spatial_channels}
-    options |= {"device": device_of(config.device), "batch_size": config.batch_size}
+    options |= {"image_size": config.network_size, "device": device_of(config.device), "batch_size": config.batch_size}
     return metric_network(config.network, config.checkpoint, parse_arguments(config.network_args), **options)
 
 

@@ -71,7 +71,9 @@ def table(reports: Mapping[str, dict]) -> str:
         For reports that are not comparable.
     """
     check_comparable(reports)
-    cells = {name: [_cell(report["metrics"].get(key), factor, digits) for key, _, factor, digits, _ in ROWS] for name, report in reports.items()}
+    cells = {
+        name: [_cell(report["metrics"].get(key), factor, digits) for key, _, factor, digits, _ in ROWS] for name, report in reports.items()
+    }
     shown = [i for i in range(len(ROWS)) if any(column[i] for column in cells.values())]
     titles = [f"{ROWS[i][1]} ({ROWS[i][4]})" for i in shown]
     left = max(map(len, titles)) + 2
@@ -80,6 +82,10 @@ def table(reports: Mapping[str, dict]) -> str:
     for title, i in zip(titles, shown, strict=True):
         lines.append(title.ljust(left) + "".join((column[i] or "-").rjust(widths[name]) for name, column in cells.items()))
     return "\n".join(lines)
+
+
+def _column(metrics: dict) -> list[str]:
+    return [_cell(metrics.get(key), factor, digits) for key, _, factor, digits, _ in ROWS]
 
 
 def _cell(metric: dict | None, factor: float, digits: int) -> str:
@@ -94,7 +100,9 @@ def _cell(metric: dict | None, factor: float, digits: int) -> str:
 def _difference(one, other) -> str:
     if not isinstance(one, dict):
         return f"{one} and {other}"
-    return ", ".join(f"{key} {_short(one.get(key))} and {_short(other.get(key))}" for key in {**one, **other} if one.get(key) != other.get(key))
+    return ", ".join(
+        f"{key} {_short(one.get(key))} and {_short(other.get(key))}" for key in {**one, **other} if one.get(key) != other.get(key)
+    )
 
 
 def _short(value) -> str:

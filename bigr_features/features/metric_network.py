@@ -30,6 +30,8 @@ class MetricNetwork:
         Name of the module whose output gives spatial features; of timm models, the last but one of `feature_info` by default. "" for none.
     spatial_channels : int
         How many of its channels, the first ones.
+    image_size : int, optional
+        Side of its inputs, for networks that take any; the network's own by default.
     device : str or torch.device
     batch_size : int
         Images a forward pass.
@@ -41,12 +43,13 @@ class MetricNetwork:
         name: str,
         spatial_layer: str | None = None,
         spatial_channels: int = CHANNELS,
+        image_size: int | None = None,
         device: str | torch.device = "cpu",
         batch_size: int = 64,
     ):
         self.model, self.name, self.spatial_channels = model.to(device).eval(), name, spatial_channels
         self.device, self.batch_size = torch.device(device), batch_size
-        self.transform, self.mode = image_transform(model)
+        self.transform, self.mode = image_transform(model, image_size)
         self.spatial_layer = _default_layer(model) if spatial_layer is None else spatial_layer
         self._maps: list[Tensor] = []
         if self.spatial_layer:

@@ -1,4 +1,4 @@
-"""Sets of pictures of one size, read batch by batch: splits of data sets, folders of samples, sample files.   b pictures, S side in pixels"""
+"""Sets of pictures of one size, batch by batch: splits of data sets, folders of samples, sample files.   b pictures, S side in pixels"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..data.pixels import read_pixels, upright
 from ..data.sources import open_items, reason_of
@@ -29,13 +30,13 @@ class PictureSet:
         Side S of the squares that pictures are cropped and resized to, as data sets are. By default they are taken as they are, and must
         all be of one size: resizing moves a Frechet distance by whole points.
     limit : int, optional
-        Take the first pictures only.
+        Take at most so many, evenly spread over the set, which may be sorted by class.
     strict : bool
         Refuse a picture that cannot be read, instead of leaving it out with a warning.
 
     Attributes
     ----------
-    labels : int array, or None; of all pictures, readable or not.
+    labels : int array (n,), or None; of the pictures taken, readable or not.
     class_names : names by label, or None.
 
     Raises
@@ -44,9 +45,7 @@ class PictureSet:
         For a source that cannot be opened, or is empty.
     """
 
-    def __init__(
-        self, source: str | Path, split: str = "train", size: int | None = None, limit: int | None = None, strict: bool = False
-    ):
+    def __init__(self, source: str | Path, split: str = "train", size: int | None = None, limit: int | None = None, strict: bool = False):
         if limit is not None and limit < 1:
             raise ValueError(f"limit={limit}; expected 1 or more pictures.")
         self.source, self.split, self.size, self.strict = str(source), split, size, strict
@@ -60,13 +59,17 @@ class PictureSet:
             self.labels, self.class_names = self._items.labels, self._items.class_names
         if self._count == 0:
             raise FileNotFoundError(f"{source} (split {split!r}) holds no image.")
-        self._count = self._count if limit is None else min(limit, self._count)
+        self._taken = np.arange(self._count)
+        if limit is not None and limit < self._count:
+            self._taken = np.linspace(0, self._count - 1, limit).round().astype(int)
+        if self.labels is not None:
+            self.labels = self.labels[self._taken]
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._taken)
 
     def batches(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """uint8 pictures (b, H, W, 3) and their positions (b,) in the set, in order.
+        """uint8 pictures (b, H, W, 3) and their numbers (b,) among those taken, in order.
 
         Raises
         ------
@@ -97,33 +100,30 @@ class PictureSet:
         if self._file is not None:
             start = 0
             for batch in self._file.batches(count):
-                batch = batch[: self._count - start]
-                yield list(range(start, start + len(batch))), [self._sized(one) for one in batch]
+                numbers = np.flatnonzero((self._taken >= start) & (self._taken < start + len(batch)))
+                yield numbers.tolist(), [self._sized(batch[self._taken[number] - start]) for number in numbers]
                 start += len(batch)
-                if start == self._count:
-                    return
             return
-        for start in range(0, self._count, count):
-            positions, pictures = [], []
-            for position in range(start, min(start + count, self._count)):
+        for start in range(0, len(self), count):
+            numbers, pictures = [], []
+            for number in range(start, min(start + count, len(self))):
                 try:
-                    with self._items.load(position) as image:
+                    with self._items.load(int(self._taken[number])) as image:
                         picture = read_pixels(image, self.size, 3) if self.size else np.asarray(upright(image))
                 except Exception as error:  # decoders raise almost anything on damaged files
                     if self.strict:
-                        raise ValueError(f"{self._name(position)} cannot be read ({reason_of(error)}); delete or replace it.") from error
-                    log.warning("skipped %s: %s", self._name(position), reason_of(error))
+                        raise ValueError(f"{self._name(number)} cannot be read ({reason_of(error)}); delete or replace it.") from error
+                    log.warning("skipped %s: %s", self._name(number), reason_of(error))
                     continue
-                positions.append(position)
+                numbers.append(number)
                 pictures.append(picture)
-            yield positions, pictures
+            yield numbers, pictures
 
     def _sized(self, picture: np.ndarray) -> np.ndarray:
-        from PIL import Image
-
         return read_pixels(Image.fromarray(picture), self.size, 3) if self.size else picture
 
-    def _name(self, position: int) -> str:
+    def _name(self, number: int) -> str:
+        position = int(self._taken[number])
         return f"{self.source}[{position}]" if self._file is not None else self._items.name(position)
 
 

@@ -70,7 +70,7 @@ def inception_weights(checkpoint: str | Path | None = None) -> Path:
     path = Path(checkpoint) if checkpoint is not None else Path(torch.hub.get_dir()) / "checkpoints" / FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"there are no weights of torchvision's Inception at {path}; get {FILE} with torchvision.models.inception_v3(weights='DEFAULT') "
-            "where there is a network, or name another network."
+            f"there are no weights of torchvision's Inception at {path}; get {FILE} with "
+            "torchvision.models.inception_v3(weights='DEFAULT') on a machine that reaches it, or name another network."
         )
     return path
