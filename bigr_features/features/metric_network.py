@@ -49,7 +49,7 @@ class MetricNetwork:
     ):
         self.model, self.name, self.spatial_channels = model.to(device).eval(), name, spatial_channels
         self.device, self.batch_size = torch.device(device), batch_size
-        self.transform, self.mode = image_transform(model, image_size)
+        self.transform, self.mode = image_transform(model, image_size, crop_pct=1.0)  # a picture is judged whole, up to its border
         self.spatial_layer = _default_layer(model) if spatial_layer is None else spatial_layer
         self._maps: list[Tensor] = []
         if self.spatial_layer:

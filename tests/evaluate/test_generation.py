@@ -46,7 +46,9 @@ def test_nothing_is_said_that_the_outputs_do_not_allow():
     assert "1 class" in generation_metrics(one_class, reference, SETTINGS)["left_out"]["inception_score"]
 
 
-@pytest.mark.parametrize(("labels", "reason"), [(np.full(200, -1), "no labels"), (np.arange(200) % 5, "label 4 is none of the network's 4")])
+@pytest.mark.parametrize(
+    ("labels", "reason"), [(np.full(200, -1), "no labels"), (np.arange(200) % 5, "label 4 is none of the network's 4")]
+)
 def test_labels_that_mean_nothing_are_left_out(labels, reason):
     found = generation_metrics(outputs(0), ReferenceOutputs.of(outputs(1)), SETTINGS, labels=labels)
     assert reason in found["left_out"]["recognised"]
@@ -54,7 +56,7 @@ def test_labels_that_mean_nothing_are_left_out(labels, reason):
 
 def test_few_samples_are_refused_unless_asked_for():
     samples, reference = outputs(0, 11), ReferenceOutputs.of(outputs(1))
-    with pytest.raises(ValueError, match="11 samples are too few for the Frechet distance of 6 features: about .* would be bias"):
+    with pytest.raises(ValueError, match=r"11 samples are too few for the Frechet distance of 6 features: about .* would be bias"):
         generation_metrics(samples, reference, SETTINGS)
     found = generation_metrics(samples, reference, MetricSettings(few_samples=True, resamples=0))
     assert found["frechet"]["interval"] is None

@@ -85,7 +85,7 @@ def test_missing_files_and_other_names_are_named(tmp_path):
     for read in (read_reference, SampleFile):
         with pytest.raises(FileNotFoundError, match="there is no file"):
             read(tmp_path / "ref.npz")
-        with pytest.raises(ValueError, match="does not end in .npz"):
+        with pytest.raises(ValueError, match=r"does not end in \.npz"):
             read(tmp_path / "ref.npy")
 
 
