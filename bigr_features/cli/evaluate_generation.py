@@ -12,10 +12,12 @@ import numpy as np
 import tyro
 
 from ..sampling.settings import SamplingSettings
+from .idle import refuse_idle
 from .metric_options import NetworkOptions, load_network, progress
 
 log = logging.getLogger(__name__)
 
+SAMPLING = tuple(field.name for field in fields(SamplingSettings))
 GRID = 8  # pictures along a side
 
 
@@ -134,8 +136,8 @@ def _check(config: EvaluateGenerationConfig) -> None:
         raise ValueError(f"--model {config.model!r} and --samples {config.samples!r}: give one of them.")
     if not config.data and config.reference is None:
         raise ValueError("there is nothing to compare with; give a data set, or --reference FILE.")
-    if config.weights is not None and not config.model:
-        raise ValueError("--weights belongs to --model; for the network's weights give --checkpoint.")
+    drawn = [(name, "--model", bool(config.model)) for name in ("weights", "model_args", "unconditional", *SAMPLING)]
+    refuse_idle(config, [*drawn, ("foreign_reference", "--reference", config.reference is not None)])
     if config.images < 2 or config.resamples < 0:
         raise ValueError(f"--images {config.images}, --resamples {config.resamples}; expected 2 or more, and 0 or more.")
     if config.adm_npz is not None and config.adm_npz.suffix.lower() != ".npz":
@@ -155,7 +157,7 @@ def _from_model(config: EvaluateGenerationConfig, model) -> _Samples:
     from ..checkpoints import fingerprint
     from ..features.sample_folder import SampleFolder, classes_in_turn
 
-    settings = {field.name: getattr(config, field.name) for field in fields(SamplingSettings)}
+    settings = {name: getattr(config, name) for name in SAMPLING}
     generator = model.generator
     without = config.unconditional or generator.config.unconditional
     labels = None if without else classes_in_turn(config.images, generator.null_class)

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.pixels import read_pixels, upright
-from ..data.sources import open_items, reason_of
+from ..data.items import reason_of
+from ..data.modes import upright
+from ..data.pixels import read_pixels
+from ..data.sources import open_items
 from ..evaluate.reference import SampleFile
 
 log = logging.getLogger(__name__)

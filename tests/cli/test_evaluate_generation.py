@@ -16,7 +16,8 @@ from bigr_features.cli import main
 from bigr_features.features.metric_network import metric_network
 
 JUDGE = ["--network", "test_resnet", "--checkpoint", "judge.safetensors", "--network-size", "32", "--device", "cpu"]
-FAST = [*JUDGE, "--resamples", "10", "--num-reveal-steps", "3", "--num-denoise-steps", "2", "--few-samples", "--spatial-layer", "layer4"]
+FAST = [*JUDGE, "--resamples", "10", "--few-samples", "--spatial-layer", "layer4"]
+DRAWN = "--model bigr_nano.fashion_mnist --num-reveal-steps 3 --num-denoise-steps 2"
 DATA = ["sample:fashion_mnist", "--limit", "150"]
 
 
@@ -28,7 +29,7 @@ def place(tmp_path_factory):
     save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), folder / "judge.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        run("--model bigr_nano.fashion_mnist --images 24 --out first --adm-npz first/adm.npz")
+        run(f"{DRAWN} --images 24 --out first --adm-npz first/adm.npz")
     return folder
 
 
@@ -83,7 +84,7 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same(place):
     shutil.copytree("first", "again")
     for i in range(5, 20):
         (place / "again" / "samples" / f"{i % 10:03d}" / f"{i:06d}.png").unlink()
-    run("--model bigr_nano.fashion_mnist --images 24 --out again --batch-size 4")
+    run(f"{DRAWN} --images 24 --out again --batch-size 4")
     assert report("again")["samples"] == report("first")["samples"]  # the hash of the pixels among it
     assert report("again")["metrics"]["frechet"]["value"] == pytest.approx(report("first")["metrics"]["frechet"]["value"], rel=1e-4)
 
@@ -145,14 +146,14 @@ def test_reports_that_cannot_be_compared_are_refused(capsys):
 
 def test_too_few_images_are_refused_before_any_is_drawn(place, capsys):
     options = [part for part in FAST if part != "--few-samples"]
-    text = fails("--model bigr_nano.fashion_mnist --images 30 --out few", capsys, options=options)
+    text = fails(f"{DRAWN} --images 30 --out few", capsys, options=options)
     assert "too few for the Frechet distance of" in text
     assert "would be bias" in text
     assert not list((place / "few" / "samples").glob("**/*.png"))
 
 
 def test_samples_of_other_settings_are_not_mixed(capsys):
-    text = fails("--model bigr_nano.fashion_mnist --images 24 --out first --seed 1", capsys)
+    text = fails(f"{DRAWN} --images 24 --out first --seed 1", capsys)
     assert "holds samples of other seed (0 there, 1 now)" in text
 
 
@@ -177,7 +178,9 @@ def test_folders_without_splits_or_labels_or_of_mixed_sizes(place, capsys):
     [
         ("--out x", "give one of them"),
         ("--model bigr_nano.fashion_mnist --samples first/samples --out x", "give one of them"),
-        ("--samples first/samples --weights y --out x", "--weights belongs to --model"),
+        ("--samples first/samples --weights y --out x", "--weights y has no effect without --model"),
+        ("--samples first/samples --num-reveal-steps 3 --out x", "--num-reveal-steps 3 has no effect without --model"),
+        ("--samples first/samples --foreign-reference --out x", "--foreign-reference has no effect without --reference"),
         ("--samples first/samples --images 1 --out x", "--images 1"),
         ("--samples first/samples --out x --adm-npz y.zip", "does not end in .npz"),
         ("--samples first/samples --out x --compare nothing.json", "there is no report nothing.json"),
