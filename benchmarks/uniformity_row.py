@@ -205,7 +205,7 @@ class Row:
         }
 
     def _generation(self) -> dict:
-        return self._measured(self.system.sampling, "samples")
+        return self._measured(self.system.sampling, "images")
 
     def _chosen(self) -> dict:
         """Sampling settings that bring images of other seeds nearest to the training images; measured as the others are."""
@@ -214,13 +214,13 @@ class Row:
         tried = []
         for values in itertools.product(*self.system.choices.values()):
             choice = {**self.system.sampling, **dict(zip(self.system.choices, values, strict=True))}
-            pictures, _ = self._draw(choice, f"choice_{len(tried)}", self.args.choice_images, seed=10**6 + self.seed)
+            pictures, _ = self._draw(choice, f"images_choice_{len(tried)}", self.args.choice_images, seed=10**6 + self.seed)
             outputs, _ = work.network_outputs(network, pictures())
             distance = work.generation_metrics(outputs, replace(reference, pooled=None), quick)["frechet"]["value"]
             tried.append({"settings": choice, "frechet_to_training_images": distance})
             log.info("%s: %.3f", choice, distance)
         best = min(tried, key=lambda entry: entry["frechet_to_training_images"])
-        return {**self._measured(best["settings"], "samples_chosen"), "tried": tried}
+        return {**self._measured(best["settings"], "images_chosen"), "tried": tried}
 
     def _speed(self) -> dict:
         """Seconds an image, best of three, a batch of 16 on the threads of this run."""
