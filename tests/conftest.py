@@ -21,14 +21,6 @@ settings.load_profile("fixed")
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes many seconds; `-m 'not slow'` leaves it out, the whole suite runs it")
     config.addinivalue_line("markers", "golden(*patterns): recorded tensors that this test compares, all of them")
-    config.addinivalue_line("markers", "slow: takes minutes; runs only if marks are chosen, as in -m slow")
-
-
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("-m"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes; run with -m slow"))
 
 
 @pytest.fixture(autouse=True)
