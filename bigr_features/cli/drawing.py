@@ -98,12 +98,6 @@ class Session:
 
 def session(config: DrawingConfig, command: str) -> Session:
     """Check where results go, then load the model."""
-    import timm
-
-    import bigr_features  # noqa: F401  (registers the models)
-
-    from .models import device_of
-
     for name, suffix in (("out", ".png"), ("strip", ".png"), ("gif", ".gif")):
         path = getattr(config, name)
         if path is not None and Path(path).suffix.lower() != suffix:
@@ -113,15 +107,31 @@ def session(config: DrawingConfig, command: str) -> Session:
     check_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    arch = config.model.split(".")[0]
+    return Session(config, command, load_generator(config.model, config.weights, config.device))
+
+
+def load_generator(name: str, weights: Path | None, device: str, arguments: Sequence[str] = ()):
+    """The bigr model of timm of this name, with its own weights or those given, on its device and in eval mode.
+
+    Raises
+    ------
+    ValueError
+        For a model that does not generate, or has no weights.
+    """
+    import timm
+
+    import bigr_features  # noqa: F401  (registers the models)
+
+    from .models import device_of, parse_arguments
+
     known = timm.list_models(module="bigr")
-    if arch not in known:
-        raise ValueError(f"--model {config.model} is no generator; choose one of {', '.join(known)}.")
-    if config.weights is None and not timm.is_model_pretrained(config.model):
-        raise ValueError(f"{config.model} has no weights of its own; name a model that has, or give --weights.")
-    overlay = {"file": str(config.weights)} if config.weights is not None else None
-    model = timm.create_model(config.model, pretrained=True, pretrained_cfg_overlay=overlay)
-    return Session(config, command, model.to(device_of(config.device)).eval())
+    if name.split(".")[0] not in known:
+        raise ValueError(f"--model {name} is no generator; choose one of {', '.join(known)}.")
+    if weights is None and not timm.is_model_pretrained(name):
+        raise ValueError(f"{name} has no weights of its own; name a model that has, or give --weights.")
+    overlay = {"file": str(weights)} if weights is not None else None
+    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **parse_arguments(tuple(arguments)))
+    return model.to(device_of(device)).eval()
 
 
 def no_null(labels: Sequence[int], run: Session, what: str) -> None:

@@ -15,7 +15,7 @@ _NO_SPACE_WORDS = re.compile(
 )
 _HUB_CACHE = re.compile(r"huggingface|hf_home|/hub/|datasets", re.IGNORECASE)
 CONTINUES = {
-    **dict.fromkeys(("encode", "extract", "index", "add"), "the same command goes on where it stopped"),
+    **dict.fromkeys(("encode", "extract", "index", "add", "evaluate-generation"), "the same command goes on where it stopped"),
     **dict.fromkeys(("train", "train-tokenizer"), "the same command with --resume goes on after the last checkpoint"),
 }
 

@@ -35,6 +35,8 @@ COMMANDS = {
     "outpaint": (".drawing_options:OutpaintConfig", ".edit:outpaint"),
     "edit": (".drawing_options:EditConfig", ".edit:edit"),
     "enrich": (".drawing_options:EnrichConfig", ".edit:enrich"),
+    "evaluate-generation": (".evaluate_generation:EvaluateGenerationConfig", ".evaluate_generation:evaluate_generation"),
+    "reference": (".reference:ReferenceConfig", ".reference:reference"),
 }
 ANSWERED = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError, sqlite3.Error)
 
@@ -43,6 +45,7 @@ _DESCRIPTION = (
     "Features: extract, then probe, knn, sweep, plot. "
     "Retrieval: index, search, add, remove. "
     "Pictures: generate, interpolate, inpaint, outpaint, edit, enrich. "
+    "How good they are: evaluate-generation, reference. "
     "Set BIGR_TRACEBACK=1 to see where an error came from."
 )
 

@@ -23,7 +23,9 @@ def input_channels(model: nn.Module) -> int:
     return getattr(module, "in_channels", None) or cfg.get("input_size", (3,))[0]
 
 
-def image_transform(model: nn.Module, image_size: int | None = None) -> tuple[Callable[[Image.Image], Tensor], str]:
+def image_transform(
+    model: nn.Module, image_size: int | None = None, crop_pct: float | None = None
+) -> tuple[Callable[[Image.Image], Tensor], str]:
     """The evaluation transform of the model's own timm data configuration, and the Pillow mode of the images it takes.
 
     Parameters
@@ -31,6 +33,8 @@ def image_transform(model: nn.Module, image_size: int | None = None) -> tuple[Ca
     model : timm model
     image_size : int, optional
         Side in pixels of its inputs, for models that take any size; the model's own by default.
+    crop_pct : float, optional
+        Share of a picture's side that the central crop leaves, 1 for all; the model's own by default.
 
     Returns
     -------
@@ -55,6 +59,8 @@ def image_transform(model: nn.Module, image_size: int | None = None) -> tuple[Ca
         if own is not None and sides != (image_size, image_size):
             _check_other_size(model, image_size, sides)
         sides = (image_size, image_size)
+    if crop_pct is not None:
+        config.update(crop_pct=crop_pct)
     config.update(input_size=(channels, *sides), mean=config["mean"][:channels], std=config["std"][:channels])
     transform = create_transform(**config)
     if config.get("crop_mode") in (None, "center"):
