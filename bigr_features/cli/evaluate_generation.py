@@ -63,11 +63,11 @@ class EvaluateGenerationConfig(NetworkOptions, SamplingSettings):
     few_samples : bool
         Give Frechet distances also of fewer images than twice the features, where bias is most of them.
     resamples : int
-        Of each bootstrap interval; 0 for none.
+        Resamples of each bootstrap interval; 0 for none.
     score_block : int
         Images of a block of the Inception score, shuffled: 5,000 as in ADM.
     seed : int
-        Image i has seed + i. Also of resamples and subsets.
+        Image i has seed + i; resamples and subsets are drawn from it, too.
     adm_npz : Path, optional
         Also write the samples as .npz for ADM's evaluator.
     compare : tuple of Path

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 SCRIPT = """
-import itertools, resource, sys
+import itertools, sys
 import numpy as np
 from bigr_features.evaluate.distances import Points
 from bigr_features.evaluate.frechet import frechet_feature_distance
@@ -31,7 +31,8 @@ found = {
     "memorisation": lambda: memorisation(ours[:200], theirs, ours[200:400]).closer_than_test,
 }[metric]()
 assert np.isfinite(found), found
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+high = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # of this process alone, unlike ru_maxrss
+print(int(high.split()[1]) * 1024)
 """
 
 
@@ -44,6 +45,9 @@ def peak(n: int, metric: str, most_blocks: int = 10**9) -> int:
     return int(done.stdout)
 
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["frechet", "kid", "score", "manifold", "memorisation"])
 def test_a_hundred_thousand_features_stay_below_3_gb(metric):
@@ -53,4 +57,4 @@ def test_a_hundred_thousand_features_stay_below_3_gb(metric):
 @pytest.mark.parametrize("metric", ["manifold", "memorisation"])
 def test_no_matrix_of_all_distances_is_held(metric):
     """12,000 x 12,000 distances would be 1.15 GB."""
-    assert peak(12_000, metric) < 9e8
+    assert peak(12_000, metric, most_blocks=3) - peak(1_000, metric, most_blocks=3) < 6e8
