@@ -16,10 +16,10 @@ from ..data.pixels import upright
 from ..data.sources import reason_of
 from ..features.inputs import image_transform
 from ..features.readout import Readout, check_inputs, layer_count, read_out
+from ..features.store import IDENTITY
 from ..functional.inference import autocast, evaluating
-from .collection import new_index
-from .gallery import embedding_of
-from .index import chosen_factory
+from ..nearest.index import chosen_factory
+from .queries import new_index
 from .settings import GallerySettings
 
 BEST_LAYERS = {"bigr_nano.fashion_mnist": 6}  # of highest mAP on training images: benchmarks/retrieval.py
@@ -134,3 +134,8 @@ def opened(image: Image.Image | str | Path) -> Image.Image:
             return upright(encoded)
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ValueError(f"{image} cannot be read as an image ({reason_of(error)}).") from error
+
+
+def embedding_of(manifest: dict, feature: str) -> dict:
+    """What makes a feature of a store: the fields that must agree between a gallery and its queries, and where the weights came from."""
+    return {"feature": feature, **{field: manifest.get(field) for field in ("weights", *IDENTITY)}}

@@ -11,8 +11,6 @@ import numpy as np
 from ..storage.atomic import replacing
 from .contents import Contents
 
-ROWS = 8192
-
 
 def to_parquet(gallery: Contents, path: str | Path) -> None:
     """Write id, label, class_name, source, metadata (JSON), features (D floats) and bits (packed) as one Parquet file.
@@ -58,6 +56,11 @@ def to_lance(gallery: Contents, uri: str | Path, table: str = "gallery"):
         raise ValueError(f"{uri} has a table {table!r} already; drop it, or give another name.") from error
 
 
+def to_fiftyone(gallery: Contents, folder: str | Path) -> Path:
+    """FIFTYONE"""
+    return Path(folder)
+
+
 def _pyarrow(part: str):
     from importlib import import_module
 
@@ -82,18 +85,17 @@ def _schema(gallery: Contents, lists: bool = False):
 
 def _batches(gallery: Contents, lists: bool = False) -> Iterator:
     pa = _pyarrow("")
-    schema, collection = _schema(gallery, lists), gallery._collection
-    for start in range(0, len(gallery), ROWS):
-        rows = collection.rows[start : start + ROWS]
-        items = [gallery._described(row) for row in rows]
+    schema = _schema(gallery, lists)
+    for batch in gallery.batches():
+        items = batch["items"]
         columns = {name: [item[name] for item in items] for name in ("id", "label", "class_name", "source")}
         columns["metadata"] = [json.dumps(item["metadata"]) for item in items]
         arrays = [pa.array(columns[name], schema.field(name).type) for name in columns]
         if gallery.dim is not None:
-            values = pa.array(np.asarray(collection.features[rows], np.float32).ravel())
+            values = pa.array(np.asarray(batch["features"], np.float32).ravel())
             arrays.append(pa.FixedSizeListArray.from_arrays(values, gallery.dim))
         if gallery.num_bits is not None:
-            bits = np.ascontiguousarray(collection.bits[rows])
+            bits = np.ascontiguousarray(batch["bits"])
             size = bits.shape[1]
             as_bytes = pa.array([row.tobytes() for row in bits], pa.binary(size))
             arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(bits.ravel()), size) if lists else as_bytes)

@@ -16,8 +16,8 @@ from ..data.item_reader import pixel_id
 from ..data.pixels import upright
 from ..data.sources import IMAGE_SUFFIXES, Items, open_items, reason_of
 from ..functional.checks import some
+from .changes import Changes as Gallery
 from .embedding import Embedder
-from .gallery import Gallery
 
 log = logging.getLogger(__name__)
 

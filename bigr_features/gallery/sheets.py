@@ -8,13 +8,11 @@ from pathlib import Path
 
 from ..storage.atomic import write_atomically
 from .cards import Card, Result
-from .contents import Contents
-from .queries import Hits
 from .sheet_html import page
 from .sheet_png import draw_sheet
 
 
-def results_of(gallery: Contents, hits: Hits, queries: Sequence[Card], labels: Sequence[int | None] | None = None) -> list[Result]:
+def results_of(gallery, hits, queries: Sequence[Card], labels: Sequence[int | None] | None = None) -> list[Result]:
     """Cards of what was found: picture, rank and score, class, source.
 
     Parameters
@@ -36,7 +34,7 @@ def results_of(gallery: Contents, hits: Hits, queries: Sequence[Card], labels: S
     return results
 
 
-def card_of(gallery: Contents, item: str, first: str, label: int | None = None) -> Card:
+def card_of(gallery, item: str, first: str, label: int | None = None) -> Card:
     """Card of an item of a gallery; `label` is that of the query."""
     about = gallery.item(item)
     named = about["class_name"] if about["class_name"] is not None else None if about["label"] is None else f"class {about['label']}"

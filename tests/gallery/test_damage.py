@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bigr_features import Gallery
-from bigr_features.gallery.index import VectorIndex, reading_limits
+from bigr_features.nearest.index import VectorIndex, reading_limits
 
 from .test_gallery import names, packed, vectors
 
