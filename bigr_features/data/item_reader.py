@@ -24,6 +24,7 @@ class Batch:
     images : Tensor (b, C, H, W); empty (0,) if none can be read.
     positions : numbers of the images in the source.
     ids, sources : strings, one an image.
+    thumbnails : encoded small pictures, if the reader makes them.
     skipped : position, name and reason of each image that cannot be read.
     """
 
@@ -31,6 +32,7 @@ class Batch:
     positions: list[int] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    thumbnails: list[bytes] = field(default_factory=list)
     skipped: list[dict] = field(default_factory=list)
 
 
@@ -45,12 +47,22 @@ class ItemReader:
         Take the first images only.
     transform : from an upright Pillow image to a Tensor (C, H, W)
     mode : "RGB" or "L"
+    thumbnail : from an upright Pillow image to an encoded small picture, optional
     """
 
-    def __init__(self, source: str, split: str, limit: int | None, transform: Callable[[Image.Image], Tensor], mode: str = "RGB"):
+    def __init__(
+        self,
+        source: str,
+        split: str,
+        limit: int | None,
+        transform: Callable[[Image.Image], Tensor],
+        mode: str = "RGB",
+        thumbnail: Callable[[Image.Image], bytes] | None = None,
+    ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit={limit}; expected 1 or more images.")
         self.source, self.split, self.limit, self.transform, self.mode = source, split, limit, transform, mode
+        self.thumbnail = thumbnail
         self._items: Items | None = None
 
     @property
@@ -71,12 +83,14 @@ class ItemReader:
                 with self.items.load(position) as encoded:
                     image = upright(encoded)
                     item = pixel_id(image)
+                    small = self.thumbnail(image) if self.thumbnail is not None else None
                     images.append(self.transform(image.convert(self.mode)))
             except Exception as error:  # decoders raise almost anything on damaged files
                 batch.skipped.append({"position": position, "name": self.items.name(position), "reason": reason_of(error)})
                 continue
             batch.positions.append(position)
             batch.ids.append(item)
+            batch.thumbnails += [] if small is None else [small]
             batch.sources.append(self.items.name(position))
         if images:
             batch.images = torch.stack(images)

@@ -64,7 +64,8 @@ def open_items(source: str, split: str) -> Items:
     if source.startswith("sample:"):
         return _sample_items(source.removeprefix("sample:"), split)
     if path.is_file():
-        return _table_items(source, split)
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        return Items(1, lambda _: _open_file(path), lambda _: str(path)) if is_image else _table_items(source, split)
     if path.is_dir():
         if any((path / name).exists() for name in ("state.json", "dataset_dict.json")) or _has(path, (".parquet", ".arrow")):
             return _table_items(source, split)

@@ -249,7 +249,7 @@ class Contents:
                 "metadata": json.loads(metadata) if metadata else {},
             }
 
-    def _sources(self) -> Iterator[tuple[int, str, str, str | None]]:
+    def sources(self) -> Iterator[tuple[int, str, str, str | None]]:
         """Row, id, source and stamp of every item with a source."""
         for row, item, source, stamp in self._database.rows(f"SELECT row, id, source, stamp FROM items WHERE {self._living} ORDER BY row"):
             if source is not None:

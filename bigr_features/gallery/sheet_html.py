@@ -74,6 +74,6 @@ def link_to(source: str | None, folder: Path) -> str | None:
     try:
         if not Path(source).is_file():
             return None
-        return quote(Path(os.path.relpath(Path(source).resolve(), folder)).as_posix())
+        return quote(os.fsencode(Path(os.path.relpath(Path(source).resolve(), folder)).as_posix()))
     except (OSError, ValueError):  # too long a name, or another drive
         return None
