@@ -10,7 +10,7 @@ from typing import Annotated, Union
 
 COMMANDS = (
     "train-tokenizer", "encode", "train", "export", "extract", "probe", "knn", "sweep", "plot",
-    "index", "search", "add", "remove", "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
+    "index", "search", "add", "remove", "sync", "reindex", "duplicates", "generate", "interpolate", "inpaint", "outpaint", "edit", "enrich",
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def main(args: list[str] | None = None) -> None:
 _DESCRIPTION = (
     "Train, from a folder of images: train-tokenizer, encode, train, export, in this order. "
     "Features: extract, then probe, knn, sweep, plot. "
-    "Retrieval: index, search, add, remove. "
+    "Retrieval: index, search, add, remove, sync, reindex, duplicates. "
     "Pictures: generate, interpolate, inpaint, outpaint, edit, enrich. "
     "Set BIGR_TRACEBACK=1 to see where an error came from."
 )
@@ -59,6 +59,7 @@ def _commands() -> dict:
     from .edit import EditConfig, EnrichConfig, InpaintConfig, OutpaintConfig, edit, enrich, inpaint, outpaint
     from .extract import ExtractConfig, extract
     from .gallery import AddConfig, IndexConfig, RemoveConfig, add, index, remove
+    from .gallery_upkeep import DuplicatesConfig, ReindexConfig, SyncConfig, duplicates, reindex, sync
     from .generate import GenerateConfig, InterpolateConfig, generate, interpolate
     from .plot import PlotConfig, plot
     from .probe import KNNConfig, ProbeConfig, SweepConfig, knn, probe, sweep
@@ -78,6 +79,9 @@ def _commands() -> dict:
         "search": (SearchConfig, search),
         "add": (AddConfig, add),
         "remove": (RemoveConfig, remove),
+        "sync": (SyncConfig, sync),
+        "reindex": (ReindexConfig, reindex),
+        "duplicates": (DuplicatesConfig, duplicates),
         "generate": (GenerateConfig, generate),
         "interpolate": (InterpolateConfig, interpolate),
         "inpaint": (InpaintConfig, inpaint),

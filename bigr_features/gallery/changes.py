@@ -236,24 +236,41 @@ class Changes(Queries):
                 state.files.pop("features", None)
             self._tend(state)
 
-    def replace_vectors(self, ids: Sequence[str], features, bits, embedding: dict, settings: GallerySettings) -> None:
-        """Take new vectors of all items, array-likes in the order of `ids`, made by another embedding: all at once, under the old ids.
+    def replace_vectors(self, ids: Sequence[str], features, bits, embedding: dict, settings: GallerySettings, drop=()) -> None:
+        """Take new vectors of all items, made by another embedding: all at once, under the old ids.
+
+        Parameters
+        ----------
+        ids : sequence of str
+        features, bits : array-likes in the order of `ids`, or None
+        embedding : dict
+            What made them.
+        settings : GallerySettings
+            How the gallery is searched from now on.
+        drop : collection of str
+            Items to be removed, for which there are none.
 
         Raises
         ------
-        ValueError
-            Unless the ids are exactly those of the gallery.
+        KeyError
+            If an item of the gallery has no new vector.
         """
+        place = {item: i for i, item in enumerate(ids)}
         with self._changing() as state:
-            place = {item: i for i, item in enumerate(ids)}
-            own = self.ids.tolist()
-            missing = [item for item in own if item not in place]
-            if missing or len(own) != len(place):
-                raise ValueError(f"there are new vectors for {len(place)} items, but the gallery holds {len(own)}; embed those left first.")
+            own = dict(self._database.rows("SELECT id, row FROM items WHERE died IS NULL ORDER BY row"))
+            self._bury(state, [own.pop(item) for item in drop if item in own])
             where = np.array([place[item] for item in own], dtype=np.int64)
             state.settings, state.embedding = settings, embedding
             self._rewrite(state, {"features": (features, where), "bits": (bits, where)})
             self._tend(state)
+
+    def remember(self, stamps: dict[int, str]) -> None:
+        """Keep the stamps of sources, by row of the snapshot."""
+        if stamps:
+            before = self.generation
+            with self._changing():
+                if self._state.generation == before:  # else they are found out again the next time
+                    self._database.many("UPDATE items SET stamp = ? WHERE row = ?", ((stamp, row) for row, stamp in stamps.items()))
 
     # ------------------------------------------------------------------------------------------------- inside a change
 

@@ -193,6 +193,10 @@ class Contents:
         """Packed bits (n, ceil(K / 8)), read into memory; None if the gallery has none."""
         return self._vectors["bits"][self._rows] if "bits" in self._vectors else None
 
+    def vectors(self) -> dict[str, np.ndarray]:
+        """All rows of "features" and "bits", tombstones too, memory-mapped."""
+        return dict(self._vectors)
+
     @cached_property
     def _binarizer(self) -> Binarizer | None:
         if not self._state.binarized:

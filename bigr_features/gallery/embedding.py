@@ -18,6 +18,7 @@ from ..features.inputs import image_transform
 from ..features.readout import Readout, check_inputs, layer_count, read_out
 from ..features.store import IDENTITY
 from ..functional.inference import autocast, evaluating
+from ..functional.pooling import layer_and_pooling
 from ..nearest.index import chosen_factory
 from .queries import new_index
 from .settings import GallerySettings
@@ -67,7 +68,7 @@ class Embedder:
         weights: str = "pretrained",
         dtype: str = "fp32",
     ):
-        self.model, self.settings, self.dtype = model, settings, dtype
+        self.model, self.settings, self.dtype, self.name = model, settings, dtype, name
         self.device = next(model.parameters()).device
         autocast(self.device, dtype)
         layers = (default_layer(model, name) if layer is None else layer,) if settings.has_features else ()
@@ -85,6 +86,43 @@ class Embedder:
             "dtype": dtype,
         }
         self.description = embedding_of(made, self.readout.names[0])
+
+    @classmethod
+    def of(cls, model: nn.Module | str, settings: GallerySettings, **options) -> Embedder:
+        """An embedder of a timm model, or of a pretrained one by its name."""
+        import timm
+
+        if isinstance(model, str):
+            return cls(timm.create_model(model, pretrained=True, num_classes=0).eval(), settings, name=model, **options)
+        config = getattr(model, "pretrained_cfg", None) or {}
+        name = ".".join(filter(None, (config.get("architecture"), config.get("tag")))) or type(model).__name__
+        return cls(model, settings, name=name, weights="given in Python", **options)
+
+    @classmethod
+    def from_description(cls, made: dict | None, settings: GallerySettings) -> Embedder:
+        """The embedder that a gallery describes.
+
+        Raises
+        ------
+        ValueError
+            If the description does not say how to make it: random weights, or a model with arguments.
+        """
+        import timm
+
+        name, _, arguments = str((made or {}).get("model") or "").partition(" ")
+        weights = str((made or {}).get("weights") or "")
+        if not name or arguments or weights.startswith("random") or not timm.is_model(name.partition(".")[0]):
+            what = f"{made['model']} with {weights or 'unknown'} weights" if made else "of which it says nothing"
+            raise ValueError(f"the gallery was made with a model ({what}) that cannot be made from its name; set gallery.embedder.")
+        layer, pooling = layer_and_pooling(made["feature"])
+        source = {"checkpoint_path": weights} if Path(weights).is_file() else {"pretrained": True}
+        model = timm.create_model(name, num_classes=0, **source).eval()
+        embedder = cls(
+            model, settings, layer=layer, pooling=pooling or "mean", name=name, weights=weights, dtype=made.get("dtype") or "fp32"
+        )
+        if embedder.description["weights_sha256"] != made.get("weights_sha256"):
+            raise ValueError(f"the gallery was made with other weights of {name} than those that timm loads; set gallery.embedder.")
+        return embedder
 
     def check_index(self) -> None:
         """Raise ValueError if faiss cannot make the index that the settings name, before any image is read."""

@@ -84,11 +84,11 @@ class Queries(Contents):
         queries = len(bits if features is None else features)
         return self._search(features, bits, k, label, [rows] * queries, combine)
 
-    def search_ids(self, ids: Iterable[str], *, k: int = 10, label=None, combine: bool = False) -> Hits:
+    def search_ids(self, ids: Iterable[str], *, k: int = 10, label=None, exclude: Iterable[str] = (), combine: bool = False) -> Hits:
         """As `search`, with items of the gallery as queries, which do not find themselves."""
         self._check_not_empty()
-        rows = np.array([self._row_of(item) for item in as_list(ids)], dtype=np.int64)
-        own = [rows] * len(rows) if combine else [rows[i : i + 1] for i in range(len(rows))]
+        rows, others = (np.array([self._row_of(item) for item in as_list(given)], dtype=np.int64) for given in (ids, exclude))
+        own = [np.append(rows, others)] * len(rows) if combine else [np.append(rows[i : i + 1], others) for i in range(len(rows))]
         return self._search(*self._stored(rows), k, label, own, combine)
 
     def search_class(self, label: int | str, *, k: int = 10, among: int | str | Sequence[int | str] | None = None) -> Hits:

@@ -217,7 +217,10 @@ def test_a_damaged_database_is_named(tmp_path, damage):
 def test_another_layout_is_refused_with_what_to_do(tmp_path):
     gallery = Gallery.create(tmp_path / "g")
     gallery.close()
-    for version, message in ((3, "has layout 3, of a newer version; this one reads layout 2: update bigr-features"), (1, "an earlier version")):
+    for version, message in (
+        (3, "has layout 3, of a newer version; this one reads layout 2: update bigr-features"),
+        (1, "an earlier version"),
+    ):
         with sqlite3.connect(tmp_path / "g" / "gallery.sqlite3") as connection:
             connection.execute(f"PRAGMA user_version = {version}")
         connection.close()
