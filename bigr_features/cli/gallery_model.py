@@ -75,7 +75,14 @@ def embedder_for(gallery, config: ModelOptions):
     if config.model is None:
         config = replace(config, model_args=config.model_args or tuple(arguments))
     layer = layer if config.layer is None else config.layer
-    embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling or "mean")
+    try:
+        embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling or "mean")
+    except ValueError as error:
+        if config.model in (None, name):
+            raise
+        raise ValueError(
+            f"the gallery {gallery.folder} was made with {made['model']}, {made['feature']}, not with {config.model}: {error}"
+        ) from error
     gallery.check_embedding(embedder.description)
     return embedder
 

@@ -23,6 +23,7 @@ from ..nearest.index import chosen_factory
 from .queries import new_index
 from .settings import GallerySettings
 
+GIVEN = "given in Python"  # weights of a model that was given as an object
 BEST_LAYERS = {"bigr_nano.fashion_mnist": 6}  # of highest mAP on training images: benchmarks/retrieval.py
 
 
@@ -96,7 +97,7 @@ class Embedder:
             return cls(timm.create_model(model, pretrained=True, num_classes=0).eval(), settings, name=model, **options)
         config = getattr(model, "pretrained_cfg", None) or {}
         name = ".".join(filter(None, (config.get("architecture"), config.get("tag")))) or type(model).__name__
-        return cls(model, settings, name=name, weights="given in Python", **options)
+        return cls(model, settings, name=name, weights=GIVEN, **options)
 
     @classmethod
     def from_description(cls, made: dict | None, settings: GallerySettings) -> Embedder:
@@ -105,13 +106,13 @@ class Embedder:
         Raises
         ------
         ValueError
-            If the description does not say how to make it: random weights, or a model with arguments.
+            If the description does not say how to make it: random weights, a model with arguments, or one given as an object.
         """
         import timm
 
         name, _, arguments = str((made or {}).get("model") or "").partition(" ")
         weights = str((made or {}).get("weights") or "")
-        if not name or arguments or weights.startswith("random") or not timm.is_model(name.partition(".")[0]):
+        if not name or arguments or weights.startswith(("random", GIVEN)) or not timm.is_model(name.partition(".")[0]):
             what = f"{made['model']} with {weights or 'unknown'} weights" if made else "of which it says nothing"
             raise ValueError(f"the gallery was made with a model ({what}) that cannot be made from its name; set gallery.embedder.")
         layer, pooling = layer_and_pooling(made["feature"])

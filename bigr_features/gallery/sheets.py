@@ -69,7 +69,7 @@ def write_sheet(path: str | Path, results: Sequence[Result], title: str = "", no
         draw_sheet(results, title, note, side).save(buffer, "PNG")
         content = buffer.getvalue()
     elif path.suffix.lower() in (".html", ".htm"):
-        content = page(results, title, note, side, path.resolve().parent).encode()
+        content = page(results, title, note, side, path.resolve().parent).encode("utf-8", "backslashreplace")  # names that are not UTF-8
     else:
         raise ValueError(f"{path} ends in neither .png nor .html; result sheets are one of the two.")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from bigr_features import Gallery
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.gallery.test_property"])
 DIM = 8
+KEYS = st.lists(st.integers(0, 99), max_size=40)
 KILL = st.integers(0, 60)  # tenths of a millisecond
 
 
@@ -127,7 +128,7 @@ class Sequences(RuleBasedStateMachine):
             after = {key: version for key, version in after.items() if key not in keys}
         return keys, after
 
-    @rule(name=st.sampled_from(["add", "add", "update", "remove", "compact", "index"]), picked=st.lists(st.integers(0, 99), max_size=40))
+    @rule(name=st.sampled_from(["add", "add", "update", "remove", "compact", "index"]), picked=KEYS)
     def change(self, name, picked):
         keys, self.expected = self.planned(name, picked)
         apply(self.gallery, name, keys, self.version)
@@ -137,9 +138,7 @@ class Sequences(RuleBasedStateMachine):
         self.gallery.close()
         self.gallery = Gallery(self.folder / "g")
 
-    @rule(
-        name=st.sampled_from(["add", "update", "remove", "compact", "index"]), picked=st.lists(st.integers(0, 99), max_size=40), wait=KILL
-    )
+    @rule(name=st.sampled_from(["add", "update", "remove", "compact", "index"]), picked=KEYS, wait=KILL)
     def kill(self, name, picked, wait):
         keys, after = self.planned(name, picked)
         process = SERVER.Process(target=do, args=(str(self.folder / "g"), name, keys, self.version))
@@ -184,7 +183,7 @@ def test_a_reader_beside_a_busy_writer(tmp_path, monkeypatch):
     for step in range(60):
         known = [int(item) for item in gallery.ids]
         name = draw.choice(["add", "add", "update", "remove", "compact"])
-        keys = draw.sample(known, len(known) // 3) if name != "add" else [key for key in range(1000 * step, 1000 * step + 20)]
+        keys = draw.sample(known, len(known) // 3) if name != "add" else list(range(1000 * step, 1000 * step + 20))
         apply(gallery, name, keys, step)
     channel.send("stop")
     assert channel.recv() > 0
