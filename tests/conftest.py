@@ -19,6 +19,7 @@ settings.load_profile("fixed")
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes many seconds; left out by -m 'not slow'")
     config.addinivalue_line("markers", "golden(*patterns): recorded tensors that this test compares, all of them")
 
 
