@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..functional.checks import short
+from ..functional.checks import differences
 from ..functional.printing import one_line
 from ..storage.atomic import create_atomically, json_bytes, write_atomically
 from ..storage.manifests import MANIFEST
@@ -36,7 +36,7 @@ class StoreWriter:
     folder : str or Path
         New, empty, or a store of the same settings.
     settings : dict
-        What makes these features these features, as JSON: model, weights_sha256, transform, source, ... Kept in the manifest.
+        What makes these features these features, as JSON: model, weights_sha256, preprocessing, source, ... Kept in the manifest.
         `versions` and `batch_size` may change between runs, with a warning; every other field must be the same.
     num_items : int
         Items of the source, readable or not.
@@ -90,11 +90,8 @@ class StoreWriter:
                 raise ValueError(f"{self.folder} holds other files ({', '.join(sorted(others)[:3])}); give a new or empty folder.")
         create_atomically(self.folder / MANIFEST, json_bytes({**manifest, "complete": False}))
         self._manifest = read_store_manifest(self.folder)
-        differing = [
-            f"{key} was {short(self._manifest.get(key))} and is now {short(value)}"
-            for key, value in manifest.items()
-            if key not in MAY_CHANGE and self._manifest.get(key) != value
-        ]
+        fixed = {key: value for key, value in manifest.items() if key not in MAY_CHANGE}
+        differing = differences(fixed, {key: self._manifest.get(key) for key in fixed}, "was {theirs} and is now {ours}")
         if differing:
             about = "".join(f" {key}: {text}." for key, text in MEANINGS.items() if self._manifest.get(key) != manifest.get(key))
             raise ValueError(
