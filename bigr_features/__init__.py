@@ -22,6 +22,7 @@ _HOMES = {
     "VQAutoencoder": ".models.vq_autoencoder",
     "VQTokenizerConfig": ".models.config",
     "extract_features": ".features.extract",
+    "load_weights": ".backbones.weights",
 }
 __all__ = [
     "BiGR",
@@ -36,6 +37,7 @@ __all__ = [
     "VQTokenizerConfig",
     "__version__",
     "extract_features",
+    "load_weights",
 ]
 
 

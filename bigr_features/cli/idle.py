@@ -15,7 +15,7 @@ class Rule(NamedTuple):
     holds: Callable[[object], bool]
 
 
-_READING = ("model", "layer", "random", "checkpoint", "model_args", "batch_size", "num_workers")
+_READING = ("model", "layer", "random", "weights", "model_args", "batch_size", "num_workers")
 _GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval")
 _MAE = ("base_lrs", "batch_size", "epochs", "warmup_epochs")
 _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)

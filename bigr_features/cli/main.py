@@ -84,6 +84,7 @@ def _parsed(name: str | None, args: list[str]):
 
     if name is not None:
         kind = _named(COMMANDS[name][0])
+        args = _renamed(kind, args)
         start = _starting_point(name, kind, args[1:])
         given = {} if start is None else {"default": start}
         one_model = (tyro.conf.AvoidSubcommands,)  # of several kinds of model, the one that the preset or --config names
@@ -91,6 +92,15 @@ def _parsed(name: str | None, args: list[str]):
     kinds = {name: _named(settings) for name, (settings, _) in COMMANDS.items()}
     choices = tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in kinds.items())
     return tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007
+
+
+def _renamed(settings: type, args: list[str]) -> list[str]:
+    """The arguments with --weights in place of --checkpoint, its former name, which is said."""
+    known = {field.name for field in dataclasses.fields(settings)}
+    if "checkpoint" in known or "weights" not in known or _value(args, "--checkpoint") is None:
+        return args
+    print("--checkpoint is called --weights now", file=sys.stderr)
+    return [arg.replace("--checkpoint", "--weights", 1) if arg.partition("=")[0] == "--checkpoint" else arg for arg in args]
 
 
 def _named(place: str):
