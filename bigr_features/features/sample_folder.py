@@ -14,7 +14,8 @@ import numpy as np
 
 from ..data.pixels import to_uint8
 from ..plots.pictures import save_png
-from ..storage.atomic import create_atomically, json_bytes
+from ..storage.atomic import create_atomically
+from ..storage.json_files import json_bytes
 from ..storage.manifests import MANIFEST, read_manifest
 
 KIND, FORMAT = "bigr_features samples", 1
