@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..sampling.settings import SamplingSettings
+
 
 class Rule(NamedTuple):
     """Options, what they need, and whether settings have it."""
@@ -22,6 +24,7 @@ _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c
 _NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
 _LABELLED = Rule(_GUIDANCE, "--labels", lambda c: bool(c.labels))
 _DRAWN = [_GUMBEL, _NO_GUIDANCE]
+_SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingSettings))
 
 RULES: dict[str, list[Rule]] = {
     "train-tokenizer": [
@@ -79,6 +82,13 @@ RULES: dict[str, list[Rule]] = {
     "outpaint": [*_DRAWN, _LABELLED],
     "edit": _DRAWN,
     "enrich": [*_DRAWN, _LABELLED],
+    "evaluate-generation": [
+        Rule(("weights", "model_args", "unconditional", *_SAMPLING), "--model", lambda c: bool(c.model)),
+        *_DRAWN,
+        Rule(("foreign_reference",), "--reference", lambda c: c.reference is not None),
+        Rule(("split", "limit"), "a reference made of the data (no --reference)", lambda c: c.reference is None),
+        Rule(("test_split",), "a data set", lambda c: bool(c.data)),
+    ],
 }
 
 
