@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..storage.atomic import json_bytes, replacing, write_atomically
+from ..storage.atomic import replacing, write_atomically
+from ..storage.json_files import json_bytes
 from .contents import Contents
 
 PNG = b"\x89PNG"
