@@ -31,10 +31,10 @@ from bigr_features.evaluate.retrieval import average_precision, evaluate_retriev
 from bigr_features.features.extract import extract_features
 from bigr_features.features.inputs import model_inputs
 from bigr_features.functional.packing import pack_bits
-from bigr_features.gallery.binarize import fit_binarizer
-from bigr_features.gallery.exact import nearest_by_cosine, normalized
-from bigr_features.gallery.index import BitIndex, VectorIndex
-from bigr_features.gallery.search import Searcher
+from bigr_features.nearest.binarize import fit_binarizer
+from bigr_features.nearest.exact import nearest_by_cosine, normalized
+from bigr_features.nearest.index import BitIndex, VectorIndex
+from bigr_features.nearest.search import Searcher
 
 log = logging.getLogger("retrieval")
 

@@ -29,6 +29,9 @@ COMMANDS = {
     "search": (".search:SearchConfig", ".search:search"),
     "add": (".gallery:AddConfig", ".gallery:add"),
     "remove": (".gallery:RemoveConfig", ".gallery:remove"),
+    "sync": (".gallery_upkeep:SyncConfig", ".gallery_upkeep:sync"),
+    "reindex": (".gallery_upkeep:ReindexConfig", ".gallery_upkeep:reindex"),
+    "duplicates": (".gallery_upkeep:DuplicatesConfig", ".gallery_upkeep:duplicates"),
     "generate": (".drawing_options:GenerateConfig", ".generate:generate"),
     "interpolate": (".drawing_options:InterpolateConfig", ".generate:interpolate"),
     "inpaint": (".drawing_options:InpaintConfig", ".edit:inpaint"),
@@ -43,7 +46,7 @@ ANSWERED = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryErr
 _DESCRIPTION = (
     "Train, from a folder of images: train-tokenizer, encode, train, export, in this order. "
     "Features: extract, then probe, knn, sweep, plot. "
-    "Retrieval: index, search, add, remove. "
+    "Retrieval: index, search, add, remove, sync, reindex, duplicates. "
     "Pictures: generate, interpolate, inpaint, outpaint, edit, enrich. "
     "How good they are: evaluate-generation, reference. "
     "Set BIGR_TRACEBACK=1 to see where an error came from."

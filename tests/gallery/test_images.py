@@ -111,7 +111,7 @@ def test_a_long_addition_is_written_in_parts(model, tmp_path):
     add_images(other, embedder, folder, progress=False)
     assert gallery.ids.tolist() == other.ids.tolist()
     np.testing.assert_allclose(gallery.features, other.features, atol=1e-5)
-    assert gallery._collection.manifest["generation"] > other._collection.manifest["generation"] + 1
+    assert gallery.generation > other.generation + 1
 
 
 @pytest.mark.parametrize("fields", [
