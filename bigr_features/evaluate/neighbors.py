@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..functional.vectors import unit_length
 from .logistic import bfloat16_is_fast
 
 log = logging.getLogger(__name__)
@@ -136,19 +137,3 @@ def _largest(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
         items = torch.cat([items, torch.arange(width * GROUP, values.shape[1]).expand(len(values), -1)], 1)
     best, order = candidates.topk(size, dim=1)
     return best, items.gather(1, order)
-
-
-def unit_length(features: np.ndarray) -> np.ndarray:
-    """float32 rows of length 1; zero rows stay zero."""
-    features = np.asarray(features)
-    unit = np.empty(features.shape, np.float32)
-    for start in range(0, len(features), BLOCK):
-        block = features[start : start + BLOCK]
-        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
-        if not ((lengths > 1e-15) & (lengths < 1e15)).all():  # squares of very small or large features leave the range of floats
-            largest = np.abs(block).max(1, keepdims=True)
-            block = block / np.where(largest > 0, largest, 1)
-            lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
-            lengths[lengths == 0] = 1
-        np.divide(block, lengths[:, None], out=unit[start : start + BLOCK], casting="same_kind")
-    return unit

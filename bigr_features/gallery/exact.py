@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..functional.vectors import unit_length
+
 CHUNK_BYTES = 64 << 20
-
-
-def normalized(vectors: np.ndarray) -> np.ndarray:
-    """float32 rows of length 1."""
-    vectors = np.asarray(vectors, dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def nearest_by_cosine(queries: np.ndarray, rows, k: int, where: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -35,10 +31,10 @@ def nearest_by_cosine(queries: np.ndarray, rows, k: int, where: np.ndarray | Non
     """
     import faiss
 
-    queries = normalized(queries)
+    queries = unit_length(queries)
 
     def search(chunk, most):
-        return faiss.knn(queries, normalized(chunk), most, metric=faiss.METRIC_INNER_PRODUCT)
+        return faiss.knn(queries, unit_length(chunk), most, metric=faiss.METRIC_INNER_PRODUCT)
 
     scores, numbers = _nearest(search, rows, k, where, largest=True)
     return scores.astype(np.float32), numbers

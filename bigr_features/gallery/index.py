@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .exact import normalized
+from ..functional.vectors import unit_length
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class VectorIndex:
             ) from error
 
     def _prepared(self, rows) -> np.ndarray:
-        return normalized(rows)
+        return unit_length(rows)
 
     def set_effort(self, effort: int | None) -> None:
         """Search so many lists (IVF) or keep so many candidates (HNSW) from now on; None is the default."""
