@@ -31,8 +31,8 @@ from bigr_features.evaluate.retrieval import average_precision, evaluate_retriev
 from bigr_features.features.extract import extract_features
 from bigr_features.features.inputs import model_inputs
 from bigr_features.functional.packing import pack_bits
-from bigr_features.gallery.binarize import fit_binarizer
 from bigr_features.functional.vectors import unit_length
+from bigr_features.gallery.binarize import fit_binarizer
 from bigr_features.gallery.exact import nearest_by_cosine
 from bigr_features.gallery.index import BitIndex, VectorIndex
 from bigr_features.gallery.search import Searcher

@@ -10,8 +10,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from .arrays import SelectedRows, is_on_disk
+
 log = logging.getLogger(__name__)
-SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "whiten_", "lr_", "epochs_")  # what our estimators choose themselves
+# what our estimators choose themselves
+SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "whiten_", "num_heads_", "num_queries_", "lr_", "epochs_")
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ def choose(candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2,
 
 def _held_out_accuracy(estimator, X, y: np.ndarray, holdout: float, seed: int) -> float:
     training, held_out = holdout_split(y, holdout, seed)
-    probe = clone(estimator).fit(np.asarray(X[training]), y[training])
-    return float(probe.score(np.asarray(X[held_out]), y[held_out]))
+    ours = type(estimator).__module__.startswith(__package__) and is_on_disk(X)  # others want arrays in memory
+    parts = [SelectedRows(X, rows) if ours else np.asarray(X[rows]) for rows in (training, held_out)]
+    probe = clone(estimator).fit(parts[0], y[training])
+    return float(probe.score(parts[1], y[held_out]))
 
 
 def holdout_split(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
