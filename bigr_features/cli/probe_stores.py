@@ -94,7 +94,7 @@ def evaluate_stores(stores: Stores, probe: str, estimator, config, seeds: int = 
 def describe(stores: Stores, probe: str, choice, config) -> dict:
     """How the numbers came about: model, transform, data, feature, and what was chosen on what."""
     manifest = stores.train.manifest
-    fields = ("model", "weights", "weights_sha256", "transform", "mask_ratio", "condition", "sample_bits", "dtype")
+    fields = ("model", "weights", "weights_sha256", "preprocessing", "mask_ratio", "condition", "sample_bits", "dtype")
     layer, pooling = layer_and_pooling(choice.name)
     return {
         **{field: manifest.get(field) for field in fields},

@@ -22,11 +22,12 @@ from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..functional.inference import autocast, evaluating
 from ..functional.printing import one_line
+from ..storage.manifests import MANIFEST
 from ..storage.shard_writer import ranks_of_environment
-from .inputs import image_transform
+from .inputs import image_transform, preprocessing_of
 from .readout import Readout, check_condition, check_inputs, read_out
 from .settings import ExtractionSettings
-from .store import FeatureStore
+from .store import STORE, FeatureStore
 from .store_writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Extraction:
             raise FileNotFoundError(f"{settings.source} (split {settings.split!r}) holds no image.")
         self.labels, self.class_names = items.labels, items.class_names
         self._check_condition()
+        _refuse_older(Path(folder))
         self.writer = StoreWriter(
             folder,
             {
@@ -82,8 +84,7 @@ class Extraction:
                 "layers": list(self.readout.layers),
                 "poolings": list(self.readout.poolings),
                 "bits": settings.bits,
-                "transform": " ".join(repr(transform).split()),
-                "mode": mode,
+                "preprocessing": preprocessing_of(model, settings.image_size),
                 "mask_ratio": settings.mask_ratio,
                 "condition": settings.condition,
                 "sample_bits": settings.sample_bits,
@@ -240,6 +241,15 @@ def _name_of(model: nn.Module) -> str:
     cfg = getattr(model, "pretrained_cfg", None) or {}
     parts = [cfg.get("architecture") or type(model).__name__, cfg.get("tag")]
     return ".".join(part for part in parts if part)
+
+
+def _refuse_older(folder: Path) -> None:
+    """Raise ValueError if the folder holds a store whose preprocessing was recorded as text, which cannot be compared with ours."""
+    if (folder / MANIFEST).is_file() and "transform" in STORE.manifest(folder):
+        raise ValueError(
+            f"the store {folder} was begun by an older version, which recorded its preprocessing as text: it can be read, but not "
+            "continued. Give another folder, or delete it and extract again."
+        )
 
 
 def _version(package: str) -> str | None:

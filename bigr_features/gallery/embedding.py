@@ -14,7 +14,7 @@ from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
 from ..data.items import reason_of
 from ..data.modes import upright
-from ..features.inputs import image_transform
+from ..features.inputs import image_transform, preprocessing_of
 from ..features.readout import Readout, check_inputs, layer_count, read_out
 from ..functional.inference import autocast, evaluating
 from .collection import new_index
@@ -78,7 +78,7 @@ class Embedder:
             "model": name or type(model).__name__,
             "weights": weights,
             "weights_sha256": fingerprint(model),
-            "transform": " ".join(repr(self.transform).split()),
+            "preprocessing": preprocessing_of(model),
             "mask_ratio": 0.0,
             "condition": "null",
             "sample_bits": False,

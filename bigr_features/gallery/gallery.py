@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..features.store import IDENTITY
+from ..features.store import identity_of
 from . import arguments, files
 from .contents import as_list
 from .export import to_lance, to_parquet
@@ -255,7 +255,7 @@ class Gallery(Queries):
 
 def embedding_of(manifest: dict, feature: str) -> dict:
     """What makes a feature of a store: the fields that must agree between a gallery and its queries, and where the weights came from."""
-    return {"feature": feature, **{field: manifest.get(field) for field in ("weights", *IDENTITY)}}
+    return {"feature": feature, "weights": manifest.get("weights"), **identity_of(manifest)}
 
 
 def _check_free(folder: Path) -> None:

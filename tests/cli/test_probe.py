@@ -45,7 +45,7 @@ def test_probe_chooses_on_training_images_and_reports_all(folder, capsys):
     assert test["seeds"]["top1"][0] == pytest.approx(test["top1"])
     assert protocol["feature"] == result["chosen"]
     assert len(protocol["weights_sha256"]) == len(protocol["train"]["sha256"]) == 64
-    assert protocol["transform"]
+    assert protocol["preprocessing"]["input_size"] == [3, 32, 32]
     assert "<- chosen" in capsys.readouterr().out
     stores = [FeatureStore(folder / split) for split in ("train", "test")]
     train, other = (np.asarray(store.features(result["chosen"])) for store in stores)
