@@ -65,7 +65,7 @@ def choose(candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2,
         else:
             accuracy = _held_out_accuracy(estimator, X, y, holdout, seed)
         settings = {key.rstrip("_"): getattr(estimator, key) for key in SETTINGS if hasattr(estimator, key)}
-        rows[name] = {"holdout_accuracy": accuracy, "features": int(X.shape[1]), **settings}
+        rows[name] = {"holdout_accuracy": accuracy, "features": int(np.prod(X.shape[1:])), **settings}
         log.info("%-28s held out %.2f %%  %s", name, 100 * accuracy, settings)
         if best is None or accuracy > rows[best]["holdout_accuracy"]:
             best, fitted = name, estimator  # the others are let go: each may hold a copy of its features

@@ -64,7 +64,10 @@ class FeatureStore(ShardReader):
 
     def layer_names(self, pooling: str = "mean") -> list[tuple[int, str]]:
         """Layers stored with a pooling, and the names of their features, by depth."""
-        found = [(layer, f"block{layer}_{pooling}") for layer in sorted(self.manifest.get("layers") or [])]
+        found = [
+            (layer, f"block{layer}_{pooling}")
+            for layer in sorted(layer for layer in self.manifest.get("layers") or [] if isinstance(layer, int))
+        ]
         return [(layer, name) for layer, name in found if name in self.names]
 
     @cached_property
