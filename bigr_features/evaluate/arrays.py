@@ -148,6 +148,30 @@ class SelectedRows:
         return self._X[self._rows[key]]
 
 
+class SideBySide:
+    """Columns of several arrays of the same rows, read when sliced: what `numpy.hstack` gives, without a copy of it.
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in length.
+    """
+
+    def __init__(self, parts):
+        lengths = {part.shape[0] for part in parts}
+        if len(lengths) != 1:
+            raise ValueError(f"arrays of {', '.join(map(str, sorted(lengths)))} rows cannot stand side by side; give the same items.")
+        self._parts = list(parts)
+        self.dtype = np.result_type(np.float16, *(part.dtype for part in parts))
+        self.shape = (lengths.pop(), sum(part.shape[1] for part in parts))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> np.ndarray:
+        return np.concatenate([np.asarray(part[rows]) for part in self._parts], axis=-1).astype(self.dtype, copy=False)
+
+
 def in_memory_if_small(X, max_bytes: int, what: str = "features"):
     """X in memory, if it lies on disk and takes at most max_bytes; else X as it is, and a log line says that it is read in every pass."""
     size = int(np.prod(X.shape)) * np.dtype(X.dtype).itemsize

@@ -50,6 +50,7 @@ class MAEProbe(LogitClassifier, BaseEstimator):
         Seed of initial weights, order of samples, views, and held-out split.
     max_bytes : int
         Features on disk are loaded if they take at most this; otherwise every batch is read from disk.
+        Beside them a step takes some tables (batch_size, L, C), and scoring a block of some 32 MB.
     device : str or torch.device
         Where to train and to predict.
 

@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from .arrays import SelectedRows, is_on_disk
+from .arrays import SelectedRows, SideBySide, is_on_disk
 
 log = logging.getLogger(__name__)
+TOGETHER = " + "  # between the names of features side by side
 # what our estimators choose themselves
 SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "whiten_", "num_heads_", "num_queries_", "lr_", "epochs_")
 
@@ -70,6 +71,45 @@ def choose(candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2,
         if best is None or accuracy > rows[best]["holdout_accuracy"]:
             best, fitted = name, estimator  # the others are let go: each may hold a copy of its features
     return Choice(best, fitted, rows)
+
+
+def choose_together(
+    candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2, seed: int = 0, most: int = 3, single: Choice | None = None
+) -> Choice:
+    """Features side by side, added one after another as long as the best addition raises the held-out accuracy (forward selection).
+
+    Parameters
+    ----------
+    candidates, y, holdout, seed : as `choose`
+        One estimator for all candidates.
+    most : int
+        Largest number of features side by side, 2 or more.
+    single : Choice, optional
+        What `choose` gave of these candidates, if it is known.
+
+    Returns
+    -------
+    Choice
+        Its name joins those of the features by " + "; rows holds the single features and every combination that was tried.
+    """
+    if most < 2:
+        raise ValueError(f"most={most}; expected 2 or more features side by side.")
+    best = choose(candidates, y, holdout, seed) if single is None else single
+    rows = dict(best.rows)
+    while len(chosen := best.name.split(TOGETHER)) < most:
+        wider = {
+            TOGETHER.join([*chosen, name]): (estimator, SideBySide([candidates[part][1] for part in (*chosen, name)]))
+            for name, (estimator, _) in candidates.items()
+            if name not in chosen
+        }
+        if not wider:
+            break
+        found = choose(wider, y, holdout, seed)
+        rows |= found.rows
+        if found.rows[found.name]["holdout_accuracy"] <= best.rows[best.name]["holdout_accuracy"]:
+            break
+        best = found
+    return Choice(best.name, best.estimator, rows)
 
 
 def _held_out_accuracy(estimator, X, y: np.ndarray, holdout: float, seed: int) -> float:

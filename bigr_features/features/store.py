@@ -64,10 +64,8 @@ class FeatureStore(ShardReader):
 
     def layer_names(self, pooling: str = "mean") -> list[tuple[int, str]]:
         """Layers stored with a pooling, and the names of their features, by depth."""
-        found = [
-            (layer, f"block{layer}_{pooling}")
-            for layer in sorted(layer for layer in self.manifest.get("layers") or [] if isinstance(layer, int))
-        ]
+        blocks = sorted(layer for layer in self.manifest.get("layers") or [] if isinstance(layer, int))  # taps are no layers of their own
+        found = [(layer, f"block{layer}_{pooling}") for layer in blocks]
         return [(layer, name) for layer, name in found if name in self.names]
 
     @cached_property
@@ -91,7 +89,7 @@ class FeatureStore(ShardReader):
     def check_compatible(self, other: FeatureStore) -> None:
         """Raise ValueError naming each field in which the two stores differ, or the features whose width differs."""
         ours, theirs = self._identity(), other._identity()
-        differing = differences(ours, theirs)
+        differing = differences(theirs, ours)
         for name in self.names:
             widths = [store.manifest["features"].get(name, {}).get("width") for store in (self, other)]
             if None not in widths and widths[0] != widths[1]:

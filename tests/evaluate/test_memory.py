@@ -97,7 +97,7 @@ def test_a_linear_probe_reads_and_scores_in_blocks(stored):
 @pytest.mark.slow
 def test_maes_probe_scores_in_blocks(stored):
     work = """
-        probe = MAEProbe((1.0, 3.0), batch_size=8192, epochs=1, warmup_epochs=0).fit(X, y)
+        probe = MAEProbe((1.0, 3.0), batch_size=512, epochs=1, warmup_epochs=0).fit(X, y)
         assert probe.score(X, y) > 0.01
     """
     assert peak_of(stored, work) < BLOCKS + FEATURES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -488,9 +489,9 @@ class TestStoresOfOlderVersions:
         np.testing.assert_array_equal(first.features("block1_mean")[:], store.features("block1_mean")[:])
         first.check_compatible(second)
         assert first.fingerprint == second.fingerprint != other.fingerprint
-        with pytest.raises(ValueError, match="preprocessing is 'a' there and 'b' here"):
+        with pytest.raises(ValueError, match="preprocessing is 'b' there and 'a' here"):
             other.check_compatible(first)
-        with pytest.raises(ValueError, match=r"preprocessing is 'a' there and \{"):
+        with pytest.raises(ValueError, match=r"preprocessing is \{.* there and 'a' here"):
             store.check_compatible(first)
 
     def test_continuing_is_refused(self, bigr, older):
@@ -506,10 +507,11 @@ class TestStoresOfOlderVersions:
     "change",
     [{"crop_pct": 0.5}, {"crop_mode": "squash"}, {"interpolation": "nearest"}, {"mean": (0.1, 0.1, 0.1)}, {"std": (0.1, 0.2, 0.3)}],
 )
-def test_every_part_of_the_preprocessing_tells_stores_apart(store, change, tmp_path):
-    model = tiny_bigr()
+def test_every_part_of_the_preprocessing_tells_stores_apart(vit, change, tmp_path):
+    settings, model = replace(DIGITS, limit=8, layers=(0,)), copy.deepcopy(vit)
+    store = extract_to_store(vit, tmp_path / "one", settings, progress=False)
     model.pretrained_cfg = {**model.pretrained_cfg, **change}
-    other = extract_to_store(model, tmp_path / "out", replace(DIGITS, limit=8), progress=False)
+    other = extract_to_store(model, tmp_path / "out", settings, progress=False)
     (name,) = change
     with pytest.raises(ValueError, match=rf"preprocessing\.{name} is .* there and .* here"):
         store.check_compatible(other)
