@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..data.item_reader import ID_LENGTH
-from ..nearest.exact import normalized
+from ..functional.vectors import unit_length
 from .settings import GallerySettings
 
 
@@ -192,7 +192,7 @@ def _checked_id(item) -> str:
 def combined(features: np.ndarray | None, bits: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Several queries as one: the mean of their directions (1, D), and the bits (1, bytes) that more than half of them have."""
     if features is not None:
-        features = normalized(features).mean(0, keepdims=True)
+        features = unit_length(features).mean(0, keepdims=True)
         if not features.any():
             raise ValueError("the queries cancel out: the mean of their directions is zero; search by each of them.")
     if bits is not None:

@@ -14,9 +14,9 @@ from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
 from ..data.items import reason_of
 from ..data.modes import upright
-from ..features.inputs import image_transform
+from ..features.inputs import image_transform, preprocessing_of
 from ..features.readout import Readout, check_inputs, layer_count, read_out
-from ..features.store import IDENTITY
+from ..features.store import identity_of
 from ..functional.inference import autocast, evaluating
 from ..functional.pooling import layer_and_pooling
 from ..nearest.index import chosen_factory
@@ -80,7 +80,7 @@ class Embedder:
             "model": name or type(model).__name__,
             "weights": weights,
             "weights_sha256": fingerprint(model),
-            "transform": " ".join(repr(self.transform).split()),
+            "preprocessing": preprocessing_of(model),
             "mask_ratio": 0.0,
             "condition": "null",
             "sample_bits": False,
@@ -182,4 +182,4 @@ def opened(image: Image.Image | str | Path) -> Image.Image:
 
 def embedding_of(manifest: dict, feature: str) -> dict:
     """What makes a feature of a store: the fields that must agree between a gallery and its queries, and where the weights came from."""
-    return {"feature": feature, **{field: manifest.get(field) for field in ("weights", *IDENTITY)}}
+    return {"feature": feature, "weights": manifest.get("weights"), **identity_of(manifest)}

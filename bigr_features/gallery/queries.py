@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..functional.checks import short, some
+from ..features.store import with_preprocessing
+from ..functional.checks import differences, some
 from ..nearest.index import BitIndex, VectorIndex
 from ..nearest.search import Searcher
 from . import arguments
@@ -26,11 +27,9 @@ class Queries(Contents):
         """Raise ValueError naming each field in which another description of what makes features differs; None is not compared."""
         if self.embedding is None or other is None:
             return
-        differing = [
-            f"{key} is {short(self.embedding.get(key))} there and {short(other.get(key))} here"
-            for key in sorted((self.embedding.keys() | other.keys()) - {"weights"})
-            if self.embedding.get(key) != other.get(key)
-        ]
+        sides = (with_preprocessing(side) for side in (other, self.embedding))
+        ours, theirs = ({key: value for key, value in sorted(side.items()) if key != "weights"} for side in sides)
+        differing = differences(ours, theirs)
         if differing:
             raise ValueError(f"the gallery {self.folder} was made in another way: {'; '.join(differing)}. Query it with what made it.")
 

@@ -9,15 +9,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from ..functional.vectors import unit_length
 from ..storage.append_file import chunks
 
 SELECTED_QUERIES = 20  # so many queries at once are faster on a copy of the rows that count than through a selector
-
-
-def normalized(vectors: np.ndarray) -> np.ndarray:
-    """float32 rows of length 1."""
-    vectors = np.asarray(vectors, dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def nearest_by_cosine(queries: np.ndarray, rows, k: int, where: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +32,7 @@ def nearest_by_cosine(queries: np.ndarray, rows, k: int, where: np.ndarray | Non
     cosines : float32 array (Q, k), falling
     numbers : int64 array (Q, k), into `rows`
     """
-    scores, numbers = merged(_searched(by_cosine, normalized(queries), chunks(rows, 0, normalized, where), k), k, largest=True)
+    scores, numbers = merged(_searched(by_cosine, unit_length(queries), chunks(rows, 0, unit_length, where), k), k, largest=True)
     return scores, numbers if where is None else where[numbers]
 
 
@@ -115,7 +110,7 @@ class FlatRows:
 
     def __init__(self, rows, hamming: bool, start: int = 0):
         self.start, self.stop = start, start
-        self._prepared, self._search = (np.ascontiguousarray, by_hamming) if hamming else (normalized, by_cosine)
+        self._prepared, self._search = (np.ascontiguousarray, by_hamming) if hamming else (unit_length, by_cosine)
         self._largest, self._blocks = not hamming, []
         self.grow(rows)
 

@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..functional.vectors import unit_length
 from ..storage.append_file import chunks
-from .exact import normalized
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class VectorIndex:
             ) from error
 
     def _prepared(self, rows) -> np.ndarray:
-        return normalized(rows)
+        return unit_length(rows)
 
     def set_effort(self, effort: int | None) -> None:
         """Search so many lists (IVF) or keep so many candidates (HNSW) from now on; None is the default."""

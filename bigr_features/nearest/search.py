@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .exact import FlatRows, merged, nearest_by_cosine, nearest_by_hamming, normalized
+from ..functional.vectors import unit_length
+from .exact import FlatRows, merged, nearest_by_cosine, nearest_by_hamming
 from .index import BitIndex, VectorIndex
 
 SHORTLIST = 1000
@@ -78,9 +79,9 @@ class Searcher:
         most = max(k, min(self.shortlist, count - max(map(len, excluded), default=0)))
         _, shortlist = self._first_stage(bits, most, allowed, excluded)  # (Q, S)
         scores, rows = np.empty((len(bits), k), np.float32), np.empty((len(bits), k), np.int64)
-        for i, (query, candidates) in enumerate(zip(normalized(vectors), shortlist, strict=True)):
+        for i, (query, candidates) in enumerate(zip(unit_length(vectors), shortlist, strict=True)):
             candidates = np.sort(candidates)  # read from disk in order
-            cosines = normalized(self.features[candidates]) @ query  # (S,)
+            cosines = unit_length(self.features[candidates]) @ query  # (S,)
             order = np.argsort(-cosines, kind="stable")[:k]
             scores[i], rows[i] = cosines[order], candidates[order]
         return scores, rows

@@ -395,13 +395,13 @@ def test_a_beginning_of_an_id_will_do_if_it_is_no_other_s(gallery):
 
 
 def test_queries_made_otherwise_are_refused_by_name(tmp_path):
-    made = {"model": "bigr_nano", "feature": "block3_mean", "transform": "Resize(32)"}
+    made = {"model": "bigr_nano", "feature": "block3_mean", "preprocessing": "Resize(32)"}
     gallery = Gallery.create(tmp_path / "g", embedding=made)
     gallery.add(vectors(4), embedding=made)
     with pytest.raises(ValueError, match="feature is 'block3_mean' there and 'block5_mean' here; model is 'bigr_nano' there"):
         gallery.search(vectors(1), k=1, embedding={**made, "model": "vit", "feature": "block5_mean"})
-    with pytest.raises(ValueError, match="transform is"):
-        gallery.add(vectors(1), embedding={**made, "transform": "Resize(64)"})
+    with pytest.raises(ValueError, match="preprocessing is"):
+        gallery.add(vectors(1), embedding={**made, "preprocessing": "Resize(64)"})
     gallery.search(vectors(1), k=1, embedding=made)
 
 
