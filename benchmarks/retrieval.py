@@ -31,10 +31,11 @@ from bigr_features.evaluate.retrieval import average_precision, evaluate_retriev
 from bigr_features.features.extract import extract_features
 from bigr_features.features.inputs import model_inputs
 from bigr_features.functional.packing import pack_bits
-from bigr_features.gallery.binarize import fit_binarizer
-from bigr_features.gallery.exact import nearest_by_cosine, normalized
-from bigr_features.gallery.index import BitIndex, VectorIndex
-from bigr_features.gallery.search import Searcher
+from bigr_features.functional.vectors import unit_length
+from bigr_features.nearest.binarize import fit_binarizer
+from bigr_features.nearest.exact import nearest_by_cosine
+from bigr_features.nearest.index import BitIndex, VectorIndex
+from bigr_features.nearest.search import Searcher
 
 log = logging.getLogger("retrieval")
 
@@ -268,8 +269,8 @@ def speed(search, count: int, seconds: float) -> dict:
 
 def two_stage_curve(bits: dict, features: dict, labels: dict, args: argparse.Namespace) -> list[dict]:
     """mAP over the whole ranking, its first part ranked again by cosine, for longer and longer first parts."""
-    count, queries = len(labels["train"]), normalized(features["test"])
-    gallery = normalized(features["train"])
+    count, queries = len(labels["train"]), unit_length(features["test"])
+    gallery = unit_length(features["train"])
     sizes = [round(share * count) for share in SHORTLISTS]
     found = {size: [] for size in (0, *sizes)}
     for part, order in rank_all(bits["test"], bits["train"], metric="hamming", seed=args.seed):

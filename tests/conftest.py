@@ -19,7 +19,6 @@ settings.load_profile("fixed")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes many seconds; `-m 'not slow'` leaves it out, the whole suite runs it")
     config.addinivalue_line("markers", "golden(*patterns): recorded tensors that this test compares, all of them")
     config.addinivalue_line("markers", "slow: takes many seconds; `-m 'not slow'` leaves it out, the whole suite runs it")
 

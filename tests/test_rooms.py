@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "bigr_features"
 
 # from the ground up; a room may import itself and those before it
 ROOMS = [
-    "functional", "data", "storage", "evaluate", "plots", "sampling", "models", "checkpoints", "backbones", "train", "features",
+    "functional", "data", "storage", "nearest", "evaluate", "plots", "sampling", "models", "checkpoints", "backbones", "train", "features",
     "gallery", "web", "cli",
 ]  # fmt: skip
 ARRAYS_ONLY = {"evaluate", "plots"}  # they take arrays: neither models nor data

@@ -12,7 +12,6 @@ import numpy as np
 import tyro
 
 from ..sampling.settings import SamplingSettings
-from .idle import refuse_idle
 from .metric_options import NetworkOptions, load_network, progress
 
 log = logging.getLogger(__name__)
@@ -136,8 +135,6 @@ def _check(config: EvaluateGenerationConfig) -> None:
         raise ValueError(f"--model {config.model!r} and --samples {config.samples!r}: give one of them.")
     if not config.data and config.reference is None:
         raise ValueError("there is nothing to compare with; give a data set, or --reference FILE.")
-    drawn = [(name, "--model", bool(config.model)) for name in ("weights", "model_args", "unconditional", *SAMPLING)]
-    refuse_idle(config, [*drawn, ("foreign_reference", "--reference", config.reference is not None)])
     if config.images < 2 or config.resamples < 0:
         raise ValueError(f"--images {config.images}, --resamples {config.resamples}; expected 2 or more, and 0 or more.")
     if config.adm_npz is not None and config.adm_npz.suffix.lower() != ".npz":

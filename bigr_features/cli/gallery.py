@@ -1,4 +1,4 @@
-"""`bigr index`, `bigr add` and `bigr remove`: image collections on disk, to be searched by features or by bits."""
+"""`bigr index`, `bigr add` and `bigr remove`: galleries, image collections on disk that are searched by features or by bits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .gallery_model import DEFAULT_MODEL, ReadingOptions, described, embedder_fo
 
 log = logging.getLogger(__name__)
 
+DATABASE = "gallery.sqlite3"
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig(ReadingOptions):
@@ -27,31 +29,32 @@ class IndexConfig(ReadingOptions):
         Images: a folder (a subfolder for each class, or flat), a file or folder of parquet or arrow, "sample:fashion_mnist", or the id
         of a data set on the Hub.
     store : Path, optional
-        A feature store to take instead, of `bigr extract`; then give --feature.
+        Feature store to take instead, of `bigr extract`, also with Ray; then give --feature.
     feature : str, optional
-        Which feature of the store, such as block5_mean.
+        Name of a feature of the store, such as block5_mean.
     split : str
         Split of the data set.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, the first ones; by default all.
     pooling : str
-        mean, cls, max, concat or quarters, over the tokens of the layer.
+        Pooling of the layer's tokens: mean, cls, max, concat or quarters.
     metric : str
-        cosine (of features), hamming (of bits) or two_stage (bits give a shortlist, cosine ranks it).
+        Comparison: cosine (of features), hamming (of bits) or two_stage (bits give a shortlist, cosine ranks it).
     binarize : str, optional
-        Bits of features for hamming and two_stage: sign or itq. By default the codes of the tokenizer, which BiGR models have.
+        Making of bits from features, for hamming and two_stage: sign or itq; by default the codes of the tokenizer of a BiGR model.
     num_bits : int, optional
-        Bits that itq makes, as many as there are features by default.
+        Number of bits that itq makes; by default as many as there are features.
     index : str
-        flat (exact), auto (by size), or a faiss factory string such as HNSW32, IVF1024,SQfp16, BIVF256.
+        Kind of index: flat (exact), auto (by size), or a faiss factory string such as HNSW32, IVF1024,SQfp16, BIVF256.
     effort : int, optional
-        Lists searched (IVF) or candidates kept (HNSW) for each query.
+        Lists searched for each query (nprobe of IVF; by default a 32nd of them, at least 8) or candidates kept (efSearch of HNSW; by
+        default 128): more finds more, slower.
     shortlist : int
-        Images that two_stage ranks by cosine.
+        Number of images that two_stage ranks by cosine.
     thumbnail_size : int
         Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
-        Images after which the gallery is written; the same command goes on from there after an interruption.
+        Number of images after which the gallery is written, at least every minute; the same command goes on from there.
     """
 
     out: Path
@@ -84,11 +87,11 @@ class AddConfig(ReadingOptions):
     split : str
         Split of the data sets.
     limit : int, optional
-        Take the first images of each only.
+        Number of images to take of each, the first ones; by default all.
     thumbnail_size : int
         Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
-        Images after which the gallery is written.
+        Number of images after which the gallery is written, at least every minute.
     """
 
     gallery: Annotated[Path, tyro.conf.Positional]
@@ -134,7 +137,7 @@ def index(config: IndexConfig) -> None:
         return
     embedder = embedder_of(config, settings, config.model or DEFAULT_MODEL, config.layer, config.pooling)
     embedder.check_index()
-    if (config.out / "manifest.json").is_file():
+    if (config.out / DATABASE).is_file():
         gallery = _begun(config, settings, embedder)
     else:
         # many additions are cheap while the index is flat; it is chosen when all images are there
@@ -143,6 +146,7 @@ def index(config: IndexConfig) -> None:
         _add(gallery, embedder, config.dataset, config)
     except (ValueError, OSError):
         if not len(gallery):
+            gallery.close()
             _discard(config.out)
         raise
     if gallery.settings != settings and settings.index != "flat":
@@ -164,7 +168,7 @@ def _begun(config: IndexConfig, settings, embedder):
 
 def _discard(folder: Path) -> None:
     """Delete the empty gallery that a failed `bigr index` has begun."""
-    for name in ("manifest.json", ".lock"):
+    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

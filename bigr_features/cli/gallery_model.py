@@ -19,8 +19,8 @@ class ModelOptions(WeightsOptions):
     model : str, optional
         Name of any timm model; by default bigr_nano.fashion_mnist, or the one that the gallery was made with.
     layer : int, optional
-        0-based layer, negative from the end; by default 6 of bigr_nano.fashion_mnist (the best of its layers), the feature layer
-        of another BiGR model, the last layer of any other model, or that of the gallery.
+        Number of the layer, 0-based, negative from the end; by default 6 of bigr_nano.fashion_mnist (the best of its layers), the
+        feature layer of another BiGR model, the last layer of any other model, or that of the gallery.
     seed : int
         Seed of random weights.
     """

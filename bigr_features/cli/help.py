@@ -22,6 +22,9 @@ GROUPS = {
         "search": "Find what looks like an image, or like a class.",
         "add": "Add images to a gallery.",
         "remove": "Remove images from a gallery.",
+        "sync": "Make a gallery agree with a folder that has changed.",
+        "reindex": "Give a gallery another index, metric or model.",
+        "duplicates": "List copies and near copies in a gallery.",
     },
     "New and changed images": {
         "generate": "Draw images of classes.",

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..sampling.settings import SamplingSettings
+
 
 class Rule(NamedTuple):
     """Options, what they need, and whether settings have it."""
@@ -17,11 +19,18 @@ class Rule(NamedTuple):
 
 _READING = ("model", "layer", "random", "weights", "model_args", "batch_size", "num_workers")
 _GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval")
-_MAE = ("base_lrs", "batch_size", "epochs", "warmup_epochs")
+# what each option of a probe belongs to
+_OF_PROBES = {
+    "Cs": ("exact",), "base_lrs": ("mae",), "batch_size": ("mae",), "epochs": ("mae",), "warmup_epochs": ("mae",), "heads": ("attentive",),
+    "queries": ("efficient",), "token_lrs": ("attentive", "efficient"), "token_epochs": ("attentive", "efficient"),
+    "max_memory": ("exact", "mae", "attentive", "efficient"), "together": ("exact", "mae"), "k": ("knn",), "whiten": ("knn",),
+    "score": ("retrieval",),
+}  # fmt: skip
 _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)
 _NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
 _LABELLED = Rule(_GUIDANCE, "--labels", lambda c: bool(c.labels))
 _DRAWN = [_GUMBEL, _NO_GUIDANCE]
+_SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingSettings))
 
 RULES: dict[str, list[Rule]] = {
     "train-tokenizer": [
@@ -47,13 +56,13 @@ RULES: dict[str, list[Rule]] = {
         Rule(("device",), "--ray 0 (Ray places its workers itself)", lambda c: c.ray == 0),
     ],
     "probe": [
-        Rule(_MAE, "--protocol mae", lambda c: c.protocol == "mae"),
-        Rule(("Cs",), "--protocol exact", lambda c: c.protocol == "exact"),
+        Rule((name,), f"--protocol {' or '.join(users)}", lambda c, users=users: c.protocol in users)
+        for name, users in _OF_PROBES.items()
+        if name not in ("k", "whiten", "score")
     ],
     "sweep": [
-        Rule(_MAE, "mae among --probes", lambda c: "mae" in c.probes),
-        Rule(("Cs",), "exact among --probes", lambda c: "exact" in c.probes),
-        Rule(("k", "whiten"), "knn among --probes", lambda c: "knn" in c.probes),
+        Rule((name,), f"{' or '.join(users)} among --probes", lambda c, users=users: not set(users).isdisjoint(c.probes))
+        for name, users in _OF_PROBES.items()
     ],
     "plot": [
         Rule(("perplexity", "backend"), "--method tsne", lambda c: c.method == "tsne"),
@@ -79,6 +88,13 @@ RULES: dict[str, list[Rule]] = {
     "outpaint": [*_DRAWN, _LABELLED],
     "edit": _DRAWN,
     "enrich": [*_DRAWN, _LABELLED],
+    "evaluate-generation": [
+        Rule(("weights", "model_args", "unconditional", *_SAMPLING), "--model", lambda c: bool(c.model)),
+        *_DRAWN,
+        Rule(("foreign_reference",), "--reference", lambda c: c.reference is not None),
+        Rule(("split", "limit"), "a reference made of the data (no --reference)", lambda c: c.reference is None),
+        Rule(("test_split",), "a data set", lambda c: bool(c.data)),
+    ],
 }
 
 

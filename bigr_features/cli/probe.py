@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-PROBES = ("exact", "mae", "knn")
+PROTOCOLS = ("exact", "mae", "attentive", "efficient")
+PROBES = (*PROTOCOLS, "knn", "retrieval")
+TOKEN_PROBES = ("attentive", "efficient")
+SCORES = ("map", "recall@1")
 DEFAULT_K = (10, 20, 100, 200)
 DEFAULT_BATCH = 1024
 
@@ -32,6 +35,8 @@ class StoreConfig:
         Seed of the held-out split and of what a probe draws.
     threads : int
         CPU threads; 0 for torch's default.
+    device : str
+        Where probes are trained and neighbours searched: cpu, cuda, ...
     """
 
     train: Path
@@ -41,6 +46,29 @@ class StoreConfig:
     holdout: float = 0.2
     seed: int = 0
     threads: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenOptions:
+    """Options of the two attentive probes, which look at the tokens of a layer.
+
+    Parameters
+    ----------
+    heads : tuple of int
+        Numbers of heads that the attentive probe (AIM's) tries.
+    queries : tuple of int
+        Numbers of learned queries that the efficient probe tries.
+    token_lrs : tuple of float
+        Learning rates that both try.
+    token_epochs : int
+        Passes of both over the training images.
+    """
+
+    heads: tuple[int, ...] = (4,)
+    queries: tuple[int, ...] = (4, 8)
+    token_lrs: tuple[float, ...] = (1e-3, 3e-3)
+    token_epochs: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +87,10 @@ class LinearOptions:
         Passes of the mae probe over the training images.
     warmup_epochs : int
         Passes over which the mae probe's learning rate rises.
+    max_memory : float
+        GiB that the features of a probe may take in memory; larger ones are read from disk in every pass, which is said.
+    together : int
+        Largest number of features side by side, chosen one after another on held-out images; 1 compares single features only.
     """
 
     Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
@@ -66,6 +98,8 @@ class LinearOptions:
     batch_size: int | None = None
     epochs: int = 90
     warmup_epochs: int = 10
+    max_memory: float = 4.0
+    together: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +119,16 @@ class NeighborOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig(LinearOptions, StoreConfig):
-    """Linear probe of a feature store. Feature and settings are chosen on held-out training data; the test store is used once.
+class ProbeConfig(TokenOptions, LinearOptions, StoreConfig):
+    """Linear or attentive probe of a feature store. Feature and settings are chosen on held-out training data; the test store is used once.
 
     Parameters
     ----------
     protocol : str
-        exact (logistic regression, regularisation chosen from Cs) or mae (BatchNorm, LARS, 90 epochs, base_lrs).
+        exact (logistic regression, regularisation chosen from Cs), mae (BatchNorm, LARS, 90 epochs, base_lrs), or of tokens: attentive
+        (AIM's) or efficient (few learned queries).
     seeds : int
-        Repetitions of the chosen probe with other seeds (held-out split; for mae also weights and order), for the spread.
+        Repetitions of the chosen probe with other seeds (held-out split; for the others also weights and order), for the spread.
     """
 
     protocol: str = "exact"
@@ -118,7 +153,7 @@ class KNNConfig(NeighborOptions, StoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig(NeighborOptions, LinearOptions, StoreConfig):
+class SweepConfig(NeighborOptions, TokenOptions, LinearOptions, StoreConfig):
     """Every layer and pooling of a store with every probe: JSON, table, and a picture of accuracy over depth.
 
     Parameters
@@ -126,10 +161,14 @@ class SweepConfig(NeighborOptions, LinearOptions, StoreConfig):
     out : Path
         Folder for sweep.json and sweep.png.
     probes : tuple of str
-        Probes to run: some of exact, mae and knn.
+        Probes to run: some of exact, mae, knn, retrieval (no training: held-out images search the others), and of stored tokens attentive
+        and efficient.
+    score : str
+        What retrieval is judged by: map or recall@1.
     """
 
     probes: tuple[str, ...] = ("exact", "knn")
+    score: str = "map"
 
 
 def probe(config: ProbeConfig) -> None:
@@ -139,8 +178,9 @@ def probe(config: ProbeConfig) -> None:
 
     if config.seeds < 1:
         raise ValueError(f"seeds={config.seeds}; expected 1 or more.")
-    if config.protocol not in ("exact", "mae"):
-        raise ValueError(f"there is no probe {config.protocol!r}; choose exact or mae.")
+    if config.protocol not in PROTOCOLS:
+        raise ValueError(f"there is no probe {config.protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
+    check_options(config)
     stores = open_stores(config)
     estimator = estimator_for(config.protocol, config, stores)
     result = evaluate_stores(stores, config.protocol, estimator, config, seeds=config.seeds)
@@ -168,16 +208,23 @@ def knn(config: KNNConfig) -> None:
 def sweep(config: SweepConfig) -> None:
     """Run the command; prints a table, writes the result and the picture."""
     from ..evaluate.reports import write_json
+    from .probe_retrieval import retrieval_of_stores
     from .probe_stores import draw_depth, evaluate_stores, open_stores
 
     if not config.probes:
-        raise ValueError("probes is empty; give one or more of exact, mae and knn.")
+        raise ValueError(f"probes is empty; give one or more of {', '.join(PROBES)}.")
     unknown = [name for name in config.probes if name not in PROBES]
     if unknown:
         raise ValueError(f"there is no probe {unknown[0]!r}; choose some of {', '.join(PROBES)}.")
+    check_options(config)
     stores = open_stores(config)
-    estimators = {name: estimator_for(name, config, stores) for name in config.probes}  # refuses before the first one runs
-    results = {name: evaluate_stores(stores, name, estimator, config) for name, estimator in estimators.items()}
+    for name in config.probes:  # refuses before the first one runs
+        stores.names_for(name)
+    estimators = {name: estimator_for(name, config, stores) for name in config.probes if name != "retrieval"}
+    results = {
+        name: retrieval_of_stores(stores, config) if name == "retrieval" else evaluate_stores(stores, name, estimators[name], config)
+        for name in config.probes
+    }
     write_json(config.out / "sweep.json", {"command": "sweep", "probes": results})
     drawn = draw_depth(results, config.out / "sweep.png")
     print_rows(results)
@@ -188,21 +235,40 @@ def sweep(config: SweepConfig) -> None:
 
 def estimator_for(probe: str, config, stores):
     """The estimator of a probe's name, with the settings of the command; ValueError if the training images do not suffice for them."""
+    where = {"device": config.device}
+    if probe != "knn":
+        where["max_bytes"] = int(config.max_memory * 2**30)
     if probe == "exact":
         from ..evaluate.linear_probe import LinearProbe
 
-        return LinearProbe(Cs=config.Cs)
+        return LinearProbe(Cs=config.Cs, **where)
     if probe == "mae":
         from ..evaluate.mae_probe import MAEProbe
 
         settings = asdict(config)
         settings["batch_size"] = fitting_batch(config, stores)
-        return MAEProbe(**{name: settings[name] for name in ("base_lrs", "batch_size", "epochs", "warmup_epochs")})
+        return MAEProbe(**{name: settings[name] for name in ("base_lrs", "batch_size", "epochs", "warmup_epochs")}, **where)
+    if probe in TOKEN_PROBES:
+        from ..evaluate.attentive_probe import AttentiveProbe, EfficientProbe
+
+        if probe == "attentive":
+            return AttentiveProbe(config.heads, config.token_lrs, config.token_epochs, **where)
+        return EfficientProbe(config.queries, config.token_lrs, config.token_epochs, **where)
     if probe == "knn":
         from ..evaluate.knn import KNNClassifier
 
-        return KNNClassifier(fitting_neighbors(config, stores), getattr(config, "temperature", 0.07), (None, *config.whiten))
-    raise ValueError(f"there is no probe {probe!r}; choose exact, mae or knn.")
+        return KNNClassifier(fitting_neighbors(config, stores), getattr(config, "temperature", 0.07), (None, *config.whiten), **where)
+    raise ValueError(f"there is no probe {probe!r}; choose one of {', '.join(PROBES)}.")
+
+
+def check_options(config) -> None:
+    """Refuse values that no probe can take."""
+    if not config.max_memory > 0:
+        raise ValueError(f"--max-memory {config.max_memory:g} was given; expected GiB, more than 0.")
+    if config.together < 1:
+        raise ValueError(f"--together {config.together} was given; expected 1 (single features) or more.")
+    if getattr(config, "score", "map") not in SCORES:
+        raise ValueError(f"--score {config.score} is unknown; choose one of {', '.join(SCORES)}.")
 
 
 def training_count(config, stores) -> int:
@@ -244,18 +310,21 @@ def _listed(values) -> str:
 
 def chosen_settings(row: dict) -> dict:
     """What an estimator chose, of a row of held-out results."""
-    return {key: value for key, value in row.items() if key not in ("holdout_accuracy", "features") and value is not None}
+    return {key: value for key, value in row.items() if key not in ("holdout_accuracy", "features", "map") and value is not None}
 
 
 def print_rows(results: dict[str, dict]) -> None:
     """Every feature with every probe on held-out images; the chosen one also on the test images."""
-    print(f"{'probe':<7}{'feature':<18}{'dims':>6}{'held out':>10}{'test':>10}   95 % interval   chosen")
+    width = max(len(name) for result in results.values() for name in result["held_out"]) + 2
+    print(f"{'probe':<11}{'feature':<{width}}{'dims':>6}{'held out':>10}{'test':>10}   95 % interval   chosen")
     for probe, result in results.items():
         for name, row in result["held_out"].items():
             settings = ", ".join(f"{key} {value:g}" for key, value in chosen_settings(row).items())
             test = f"{'':>10}   {'':<13}"
             if name == result["chosen"] and result["test"]:
-                low, high = (100 * value for value in result["test"]["top1_interval"])
-                test = f"{100 * result['test']['top1']:>8.2f} %   {f'{low:.1f} - {high:.1f}':<13}"
+                score = "top1" if "top1" in result["test"] else result["score"]
+                low, high = (100 * value for value in result["test"][f"{score}_interval"])
+                test = f"{100 * result['test'][score]:>8.2f} %   {f'{low:.1f} - {high:.1f}':<13}"
             mark = "  <- chosen" if name == result["chosen"] else ""
-            print(f"{probe:<7}{name:<18}{row['features']:>6}{100 * row['holdout_accuracy']:>8.2f} %{test}   {settings}{mark}")
+            held_out = row["holdout_accuracy"] if "score" not in result else row[result["score"]]
+            print(f"{probe:<11}{name:<{width}}{row['features']:>6}{100 * held_out:>8.2f} %{test}   {settings}{mark}")

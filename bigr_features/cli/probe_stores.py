@@ -10,10 +10,14 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from ..evaluate.arrays import SideBySide
 from ..evaluate.reports import array_hash, environment, evaluation_result
-from ..evaluate.selection import choose
+from ..evaluate.selection import TOGETHER, choose, choose_together
 from ..features.store import FeatureStore
+from ..features.tokens import tokens_of
+from ..functional.checks import some
 from ..functional.pooling import layer_and_pooling
+from .probe import TOKEN_PROBES
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,27 @@ class Stores:
     test: FeatureStore | None
     names: list[str]
     shared_images: int
+
+    def names_for(self, probe: str) -> list[str]:
+        """The features that a probe can look at: tokens of the attentive ones, one vector an image of all others."""
+        wanted = probe in TOKEN_PROBES
+        tokens = self.train.manifest.get("token_shapes") or {}
+        names = [name for name in self.names if (name in tokens) == wanted]
+        if names:
+            return names
+        if wanted:
+            raise ValueError(
+                f"the {probe} probe looks at the tokens of a layer, but {self.train.folder} holds none among {some(self.names)}; "
+                "extract with --pooling tokens."
+            )
+        raise ValueError(f"the {probe} probe takes one vector an image, but there are only tokens: {some(self.names)}; extract mean too.")
+
+    def features(self, store: FeatureStore, name: str):
+        """Rows of a feature, of several features side by side ("block3_mean + bits"), or tokens; on disk until sliced."""
+        if name in (store.manifest.get("token_shapes") or {}):
+            return tokens_of(store, name)
+        parts = [store.features(part) for part in name.split(TOGETHER)]
+        return parts[0] if len(parts) == 1 else SideBySide(parts)
 
 
 def open_stores(config) -> Stores:
@@ -72,19 +97,21 @@ def evaluate_stores(stores: Stores, probe: str, estimator, config, seeds: int = 
         held_out (a row for each feature), chosen, test (None without a test store), leave_one_out, protocol.
     """
     train, test = stores.train, stores.test
-    candidates = {name: (estimator, train.features(name)) for name in stores.names}
+    candidates = {name: (estimator, stores.features(train, name)) for name in stores.names_for(probe)}
     choice = choose(candidates, train.labels, config.holdout, config.seed)
+    if probe in ("exact", "mae") and config.together > 1:
+        choice = choose_together(candidates, train.labels, config.holdout, config.seed, config.together, choice)
     protocol = describe(stores, probe, choice, config)
     result = {"held_out": choice.rows, "chosen": choice.name, "protocol": protocol, "environment": environment()}
     result["leave_one_out"] = choice.estimator.leave_one_out_accuracy() if leave_one_out else None
     result["test"] = None
     if test is not None:
-        X = test.features(choice.name)
+        X = stores.features(test, choice.name)
         scores = choice.estimator.predict_proba(X)
         classes = choice.estimator.classes_
         accuracies = [float((classes[scores.argmax(1)] == test.labels).mean())]
         for seed in range(config.seed + 1, config.seed + seeds):
-            again = clone(choice.estimator).set_params(random_state=seed).fit(train.features(choice.name), train.labels)
+            again = clone(choice.estimator).set_params(random_state=seed).fit(stores.features(train, choice.name), train.labels)
             accuracies.append(float(again.score(X, test.labels)))
         evaluation = evaluation_result(scores, test.labels, classes, protocol, probe == "knn", accuracies, train.class_names)
         result["test"] = {key: value for key, value in evaluation.items() if key not in ("protocol", "environment")}
@@ -94,7 +121,7 @@ def evaluate_stores(stores: Stores, probe: str, estimator, config, seeds: int = 
 def describe(stores: Stores, probe: str, choice, config) -> dict:
     """How the numbers came about: model, transform, data, feature, and what was chosen on what."""
     manifest = stores.train.manifest
-    fields = ("model", "weights", "weights_sha256", "transform", "mask_ratio", "condition", "sample_bits", "dtype")
+    fields = ("model", "weights", "weights_sha256", "preprocessing", "mask_ratio", "condition", "sample_bits", "dtype")
     layer, pooling = layer_and_pooling(choice.name)
     return {
         **{field: manifest.get(field) for field in fields},
@@ -113,6 +140,9 @@ def describe(stores: Stores, probe: str, choice, config) -> dict:
 
 
 NAMES = {
+    "attentive": "attention pooling by one learned query a head and a linear layer (AIM), AdamW",
+    "efficient": "attention pooling by few learned queries over raw tokens and a linear layer (efficient probing), AdamW",
+    "retrieval": "exact search by cosine, no training",
     "exact": "multinomial logistic regression on standardised features, L-BFGS",
     "knn": "k nearest neighbours by cosine, votes weighted by exp(similarity / temperature)",
 }
@@ -136,10 +166,13 @@ def draw_depth(results: dict[str, dict], path: Path) -> bool:
     for probe, result in results.items():
         for name, row in result["held_out"].items():
             layer, pooling = layer_and_pooling(name)
+            score = row["holdout_accuracy"] if "score" not in result else row[result["score"]]
+            if TOGETHER in name:
+                continue
             if layer is None:
-                levels[f"{probe}, {name}"] = row["holdout_accuracy"]
+                levels[f"{probe}, {name}"] = score
             else:
-                curves.setdefault(f"{probe}, {pooling}", {})[layer] = row["holdout_accuracy"]
+                curves.setdefault(f"{probe}, {pooling}", {})[layer] = score
     if len({layer for points in curves.values() for layer in points}) < 2:
         return False
     import matplotlib

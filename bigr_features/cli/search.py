@@ -25,15 +25,17 @@ class SearchConfig(ModelOptions):
     ids : tuple of str
         Images of the gallery instead, by id or the beginning of one; they do not find themselves.
     by_class : str, optional
-        The mean of a class instead, by name or label.
+        Mean of a class instead, by name or label.
     k : int
-        Results for each query.
+        Number of results for each query.
     label : tuple of str
-        Only images of these classes, by name or label.
+        Classes to search in, by name or label; by default all.
     combine : bool
         Search by all queries together, as one.
     sheet : Path, optional
-        Write the results as a page (.html) or a contact sheet (.png).
+        File for the results: a page (.html) or a contact sheet (.png).
+    explain : bool
+        Show in the sheet which parts of query and result are alike, as heat maps on both.
     """
 
     gallery: Annotated[Path, tyro.conf.Positional]
@@ -44,6 +46,7 @@ class SearchConfig(ModelOptions):
     label: tuple[str, ...] = ()
     combine: bool = False
     sheet: Path | None = None
+    explain: bool = False
 
 
 def search(config: SearchConfig) -> None:
@@ -53,10 +56,12 @@ def search(config: SearchConfig) -> None:
     ways = {"image files": bool(config.queries), "--ids": bool(config.ids), "--by-class": config.by_class is not None}
     if sum(ways.values()) != 1:
         raise ValueError(f"give one of {', '.join(ways)} to search by; {sum(ways.values())} were given.")
+    if config.explain and (config.sheet is None or config.by_class is not None or config.combine):
+        raise ValueError("--explain compares each query with its results: it needs --sheet, and image files or --ids without --combine.")
     gallery = Gallery(config.gallery)
     if not len(gallery):
         raise ValueError(f"the gallery {config.gallery} is empty; add images first.")
-    label = [_label(name, gallery) for name in config.label] or None
+    label, embedder = [_label(name, gallery) for name in config.label] or None, None
     if config.by_class is not None:
         hits = gallery.search_class(_label(config.by_class, gallery), k=config.k, among=label)
     elif config.ids:
@@ -70,8 +75,15 @@ def search(config: SearchConfig) -> None:
     if config.sheet is not None:
         from ..gallery.sheets import results_of, write_sheet
 
+        results = results_of(gallery, hits, cards, labels)
+        if config.explain:
+            from ..gallery.embedding import opened
+            from ..gallery.explain import explained, item_image
+
+            images = [item_image(gallery, item) for item in config.ids] if config.ids else [opened(path) for path in config.queries]
+            results = explained(gallery, embedder or embedder_for(gallery, config), results, hits, images)
         title = f"{len(gallery)} images searched by {gallery.settings.metric.replace('_', '-')} similarity"
-        path = write_sheet(config.sheet, results_of(gallery, hits, cards, labels), title, how(gallery))
+        path = write_sheet(config.sheet, results, title, how(gallery))
         print(f"wrote {path}")
 
 

@@ -26,6 +26,7 @@ class Batch:
     images : Tensor (b, C, H, W); empty (0,) if none can be read.
     positions : numbers of the images in the source.
     ids, sources : strings, one an image.
+    thumbnails : encoded small pictures, if the reader makes them.
     skipped : position, name and reason of each image that cannot be read, or lacks a label that others have.
     """
 
@@ -33,6 +34,7 @@ class Batch:
     positions: list[int] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    thumbnails: list[bytes] = field(default_factory=list)
     skipped: list[dict] = field(default_factory=list)
 
 
@@ -47,12 +49,25 @@ class ItemReader:
         Take the first images only.
     transform : from an upright Pillow image to a Tensor (C, H, W)
     mode : "RGB" or "L"
+    thumbnail : from an upright Pillow image to an encoded small picture, optional
+    unlabelled : bool
+        Take images without a label too, where others have one.
     """
 
-    def __init__(self, source: str, split: str, limit: int | None, transform: Callable[[Image.Image], Tensor], mode: str = "RGB"):
+    def __init__(
+        self,
+        source: str,
+        split: str,
+        limit: int | None,
+        transform: Callable[[Image.Image], Tensor],
+        mode: str = "RGB",
+        thumbnail: Callable[[Image.Image], bytes] | None = None,
+        unlabelled: bool = False,
+    ):
         if limit is not None and limit < 1:
             raise ValueError(f"limit={limit}; expected 1 or more images.")
         self.source, self.split, self.limit, self.transform, self.mode = source, split, limit, transform, mode
+        self.thumbnail, self.unlabelled = thumbnail, unlabelled
         self._items: Items | None = None
 
     @property
@@ -66,7 +81,7 @@ class ItemReader:
     def __getitem__(self, positions: np.ndarray) -> Batch:
         batch, images = Batch(), []
         for position in map(int, positions):
-            unlabelled = self.items.unlabelled(position)
+            unlabelled = None if self.unlabelled else self.items.unlabelled(position)
             if unlabelled is not None:
                 batch.skipped.append({"position": position, "name": unlabelled.name, "reason": unlabelled.reason})
                 continue
@@ -74,12 +89,14 @@ class ItemReader:
                 with self.items.load(position) as encoded:
                     image = upright(encoded)
                     item = pixel_id(image)
+                    small = self.thumbnail(image) if self.thumbnail is not None else None
                     images.append(self.transform(image.convert(self.mode)))
             except Exception as error:  # decoders raise almost anything on damaged files
                 batch.skipped.append({"position": position, "name": self.items.name(position), "reason": reason_of(error)})
                 continue
             batch.positions.append(position)
             batch.ids.append(item)
+            batch.thumbnails += [] if small is None else [small]
             batch.sources.append(self.items.name(position))
         if images:
             batch.images = torch.stack(images)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .folders import folder_items
-from .items import Arrays, Items
+from .folders import folder_items, image_suffixes
+from .items import Arrays, Files, Items
 from .samples import load_sample
 from .tables import is_saved, table_files, table_items
 
@@ -16,7 +16,7 @@ def open_items(source: str, split: str) -> Items:
     if source.startswith("sample:"):
         return sample_items(source.removeprefix("sample:"), split)
     if path.is_file():
-        return table_items(source, split)
+        return Files([path]) if path.suffix.lower() in image_suffixes() else table_items(source, split)
     if path.is_dir():
         return table_items(source, split) if is_saved(path) or table_files(path) else folder_items(path, split)
     if source.startswith((".", "/", "~")) or source.count("/") > 1:

@@ -5,13 +5,14 @@ from importlib import import_module
 # imported when first asked for, so that one evaluator does not load what another one needs
 _HOMES = {
     "AttentiveProbe": "attentive_probe",
+    "EfficientProbe": "attentive_probe",
     "KNNClassifier": "knn",
     "LinearProbe": "linear_probe",
     "MAEProbe": "mae_probe",
     "few_shot": "shots",
 }
 
-__all__ = ["AttentiveProbe", "KNNClassifier", "LinearProbe", "MAEProbe", "few_shot"]
+__all__ = ["AttentiveProbe", "EfficientProbe", "KNNClassifier", "LinearProbe", "MAEProbe", "few_shot"]
 
 
 def __getattr__(name: str):

@@ -5,6 +5,7 @@ n samples, D features, m rows of a block
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,9 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_consistent_length, column_or_1d, validate_data
 from torch import Tensor
 
+from .devices import CPU, has_float64
+
+log = logging.getLogger(__name__)
 BLOCK_BYTES = 2**25  # of one block of rows: two fit in the cache of most machines, and one is enough to keep all cores busy
 FLOATS = (np.float32, np.float64)
 
@@ -130,6 +134,74 @@ def check_finite(block: np.ndarray, rows: np.ndarray | None = None) -> None:
     )
 
 
+class SelectedRows:
+    """Some rows of X in their order, read when sliced: what `X[rows]` is, without a copy of it."""
+
+    def __init__(self, X, rows: np.ndarray):
+        self._X, self._rows, self.dtype = X, np.asarray(rows), X.dtype
+        self.shape = (len(self._rows), *X.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key):
+        return self._X[self._rows[key]]
+
+
+class SideBySide:
+    """Columns of several arrays of the same rows, read when sliced: what `numpy.hstack` gives, without a copy of it.
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in length.
+    """
+
+    def __init__(self, parts):
+        lengths = {part.shape[0] for part in parts}
+        if len(lengths) != 1:
+            raise ValueError(f"arrays of {', '.join(map(str, sorted(lengths)))} rows cannot stand side by side; give the same items.")
+        self._parts = list(parts)
+        self.dtype = np.result_type(np.float16, *(part.dtype for part in parts))
+        self.shape = (lengths.pop(), sum(part.shape[1] for part in parts))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> np.ndarray:
+        return np.concatenate([np.asarray(part[rows]) for part in self._parts], axis=-1).astype(self.dtype, copy=False)
+
+
+def in_memory_if_small(X, max_bytes: int, what: str = "features"):
+    """X in memory, if it lies on disk and takes at most max_bytes; else X as it is, and a log line says that it is read in every pass."""
+    size = int(np.prod(X.shape)) * np.dtype(X.dtype).itemsize
+    if not is_on_disk(X):
+        return X
+    if size > max_bytes:
+        tell_of_passes(what, size, max_bytes)
+        return X
+    loaded = np.empty(X.shape, X.dtype)
+    step = max(1, BLOCK_BYTES * len(loaded) // max(1, size))
+    for start in range(0, len(loaded), step):
+        loaded[start : start + step] = X[start : start + step]
+    return loaded
+
+
+def tell_of_passes(what: str, size: int, max_bytes: int) -> None:
+    """Log that something is too large to be kept in memory."""
+    log.info(
+        "the %s take %s in memory, more than the %s allowed (max_bytes): they are read from disk again in every pass, which is slower.",
+        what,
+        in_gib(size),
+        in_gib(max_bytes),
+    )
+
+
+def in_gib(size: int) -> str:
+    """A number of bytes for a message."""
+    return f"{size / 2**30:.3g} GiB"
+
+
 class StandardizedRows:
     """Rows of X with mean 0 and variance 1 in each feature, by block: from one copy in memory if that is small enough, else from X again.
 
@@ -139,24 +211,41 @@ class StandardizedRows:
     rows : int array, optional
         The rows that count, ascending; default all. Mean and scale are theirs.
     max_bytes : int
-        Largest copy to keep in memory.
+        Largest copy to keep in memory. Rows that take more are read again in every pass, and a log line says so.
+    device : torch.device
+        Where the rows are given, and the copy is kept.
+    widest : int
+        Columns of the widest result that is made of a block; blocks have fewer rows if it is wider than X.
 
     Attributes
     ----------
+    dtype : numpy dtype
+        That of X if it is float64 and the device has that, else float32.
     mean, scale : float64 (D,)
         Scale is 1 where a feature is constant, as in scikit-learn's StandardScaler.
     constant : bool (D,)
     """
 
-    def __init__(self, X, rows: np.ndarray | None = None, max_bytes: int = 2**32):
-        self.X, self.rows = X, rows
-        self.dtype = np.float64 if X.dtype == np.float64 else np.float32
+    def __init__(
+        self,
+        X,
+        rows: np.ndarray | None = None,
+        max_bytes: int = 2**32,
+        device: torch.device = CPU,
+        widest: int = 0,
+    ):
+        self.X, self.rows, self.device = X, rows, device
+        self.dtype = np.float64 if X.dtype == np.float64 and has_float64(device) else np.float32
         self.shape = (X.shape[0] if rows is None else len(rows), X.shape[1])
         self.mean, self.scale, self.constant = _moments(X, rows, self.shape[0])
-        self.in_memory = self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize <= max_bytes
+        self._step = rows_per_block(max(self.shape[1], widest), self.dtype)
+        size = self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+        self.in_memory = size <= max_bytes
+        if not self.in_memory and is_on_disk(X):
+            tell_of_passes("standardised features", size, max_bytes)
         self._copies: dict[torch.dtype, Tensor] = {}
         if self.in_memory:
-            full = torch.empty(self.shape, dtype=_torch_dtype(self.dtype))
+            full = torch.empty(self.shape, dtype=_torch_dtype(self.dtype), device=device)
             for place, block in self._read():
                 full[place] = block
             self._copies[full.dtype] = full
@@ -170,17 +259,21 @@ class StandardizedRows:
             return
         if dtype not in self._copies:
             self._copies[dtype] = self._copies[_torch_dtype(self.dtype)].to(dtype)
-        step = rows_per_block(self.shape[1], self.dtype)
-        for start in range(0, self.shape[0], step):
-            place = slice(start, min(start + step, self.shape[0]))
+        for start in range(0, self.shape[0], self._step):
+            place = slice(start, min(start + self._step, self.shape[0]))
             yield place, self._copies[dtype][place]
 
     def _read(self) -> Iterator[tuple[slice, Tensor]]:
-        mean, scale = torch.from_numpy(self.mean), torch.from_numpy(self.scale)
-        for place, block in read_blocks(self.X, self.rows, self.dtype):
-            block = torch.from_numpy(np.array(block))
-            # a mean that is large beside the scale would lose digits if it were subtracted after a product with weights
-            yield place, block.sub_(mean.to(block.dtype)).div_(scale.to(block.dtype))
+        for place, block in read_blocks(self.X, self.rows, self.dtype, self._step):
+            yield place, standardized(block, self.mean, self.scale, self.device)
+
+
+def standardized(block: np.ndarray, mean: np.ndarray, scale: np.ndarray, device: torch.device) -> Tensor:
+    """(block - mean) / scale on a device, in the precision of the block; the block is not changed."""
+    x = torch.from_numpy(np.array(block)).to(device)
+    mean, scale = (torch.from_numpy(values.astype(block.dtype)).to(device) for values in (mean, scale))
+    # a mean that is large beside the scale would lose digits if it were subtracted after a product with weights
+    return x.sub_(mean).div_(scale)
 
 
 def _moments(X, rows: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,8 +1,4 @@
-"""Attentive probe: a classifier that learns which tokens to look at.
-
-The head of AIM (arXiv:2401.08541): batch normalisation without affine, one learned query a head, linear keys and values, then a linear
-layer.   n samples, N tokens, D features, h heads, C classes
-"""
+"""Attentive probes: classifiers that learn which tokens to look at.   n samples, N tokens, D features, C classes"""
 
 from __future__ import annotations
 
@@ -12,65 +8,177 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arrays import check_finite
+from .arrays import check_finite, in_memory_if_small, is_on_disk
+from .attention_pooling import AttentionPooling, EfficientPooling
+from .devices import checked_device
 from .lars import warmup_cosine
 from .logits import LogitClassifier
 from .selection import holdout_split
 
 
-class AttentionPooling(nn.Module):
-    """Tokens (B, N, D) to logits (B, C) by cross-attention from learned queries."""
+class TokenProbe(LogitClassifier, BaseEstimator):
+    """What attentive probes share: training over frozen tokens by AdamW with a warm-up and half a cosine. A subclass gives the head.
 
-    def __init__(self, width: int, num_heads: int, num_classes: int, generator: torch.Generator):
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
-        self.query = nn.Parameter(torch.empty(num_heads, 1, width // num_heads))
-        self.key, self.value = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
-        self.head = nn.Linear(width, num_classes)
-        for matrix in (self.query, self.key.weight, self.value.weight, self.head.weight):
-            nn.init.trunc_normal_(matrix, std=0.02, generator=generator)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.norm(tokens.transpose(1, 2)).transpose(1, 2)  # (B, N, D), statistics over samples and tokens
-        key, value = (layer(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for layer in (self.key, self.value))
-        query = self.query.expand(len(x), -1, -1, -1)  # (B, h, 1, D / h)
-        pooled = F.scaled_dot_product_attention(query, key, value).flatten(1)  # (B, D)
-        return self.head(pooled)
-
-
-class AttentiveProbe(LogitClassifier, BaseEstimator):
-    """Attention pooling and a linear layer over frozen tokens, trained by AdamW with a warm-up and half a cosine.
+    Tokens may lie on disk in half precision, as a feature store keeps them: they are loaded in that precision if they take at most
+    `max_bytes`, else every batch is read from disk.
 
     Parameters
     ----------
-    num_heads : int
-        Must divide D.
     lrs, epochs : tuple of float, tuple of int, or one value
-        All combinations are compared on held-out training data; one alone skips the choice.
+        All combinations, also with the sizes of the head, are compared on held-out training data; one alone skips the choice.
     batch_size : int
     weight_decay : float
     warmup_share : float
-        Of the training, in which the learning rate rises.
+        Share of the training in which the learning rate rises.
     holdout : float
         Share of the training data, drawn by class, on which the choice is made; the final training uses all of it.
     random_state : int
         Seed of initial weights, order, and held-out split.
+    max_bytes : int
+        Tokens on disk are loaded if they take at most this.
+    device : str or torch.device
+        Where to train and to predict.
 
     Attributes
     ----------
     lr_, epochs_ : float, int
         The chosen values.
-    holdout_accuracies_ : array (number of lrs, number of epochs)
+    holdout_accuracies_ : array (sizes of the head, number of lrs, number of epochs)
         NaN if there was no choice to make.
     classes_ : array (C,)
-    module_ : AttentionPooling
+    module_ : torch module
+        On the device.
     """
+
+    SIZE: str  # the parameter that sizes the head
+    HEAD: type[nn.Module]
+
+    def __init__(self, lrs, epochs, batch_size, weight_decay, warmup_share, holdout, random_state, max_bytes, device):
+        self.lrs = lrs
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.warmup_share = warmup_share
+        self.holdout = holdout
+        self.random_state = random_state
+        self.max_bytes = max_bytes
+        self.device = device
+
+    def fit(self, X, y):
+        """Train on tokens X (n, N, D) and y (n,)."""
+        device = checked_device(self.device)
+        X, labels = self._check(X, y)
+        choices = self._choices(X)
+        accuracies = np.full(len(choices), np.nan)
+        X = in_memory_if_small(X, self.max_bytes, "tokens")
+        if len(choices) > 1:
+            training, held_out = holdout_split(labels, self.holdout, self.random_state)
+            for i, choice in enumerate(choices):
+                module = self._train(X, labels, training, device, *choice)
+                accuracies[i] = self._accuracy(module, X, labels, held_out, device)
+        size, self.lr_, self.epochs_ = choices[int(np.argmax(accuracies)) if len(choices) > 1 else 0]
+        setattr(self, f"{self.SIZE}_", size)
+        self.holdout_accuracies_ = accuracies.reshape([len(dict.fromkeys(values)) for values in zip(*choices, strict=True)])
+        self.module_ = self._train(X, labels, np.arange(len(labels)), device, size, self.lr_, self.epochs_)
+        return self
+
+    def _check_queries(self, X):
+        X = _check_tokens(X)
+        if X.shape[1:] != self.token_shape_:
+            raise ValueError(f"tokens have shape {tuple(X.shape[1:])} each; the probe was fitted on {self.token_shape_}.")
+        return X
+
+    def _logit_blocks(self, X):
+        device = checked_device(self.device)
+        return ((place, found.cpu().numpy()) for place, found in self._blocks(self.module_.to(device), X, np.arange(len(X)), device))
+
+    @torch.no_grad()
+    def _blocks(self, module: nn.Module, X, rows: np.ndarray, device: torch.device):
+        """(positions, logits on the device) of the given rows, a batch at a time."""
+        for start in range(0, len(rows), self.batch_size):
+            place = slice(start, min(start + self.batch_size, len(rows)))
+            with torch.no_grad():
+                yield place, module(_read(X, rows[place], device))
+
+    def _accuracy(self, module: nn.Module, X, labels: np.ndarray, rows: np.ndarray, device: torch.device) -> float:
+        guesses = [logits.argmax(1) for _, logits in self._blocks(module, X, rows, device)]
+        return float((torch.cat(guesses).cpu().numpy() == labels[rows]).mean())
+
+    def _train(self, X, labels: np.ndarray, rows: np.ndarray, device: torch.device, size: int, lr: float, epochs: int) -> nn.Module:
+        generator = torch.Generator().manual_seed(self.random_state)
+        rng = np.random.default_rng(self.random_state)
+        module = self.HEAD(X.shape[2], size, len(self.classes_), generator).to(device)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=self.weight_decay)
+        starts = range(0, len(rows), self.batch_size)
+        for epoch in range(epochs):
+            order = rng.permutation(rows)
+            for step, start in enumerate(starts):
+                place = (epoch + (step + 1) / len(starts)) / (epochs + 1 / len(starts))
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * warmup_cosine(place, 1, self.warmup_share)
+                batch = np.sort(order[start : start + self.batch_size])
+                if len(batch) < 2:  # of one sample there are no statistics
+                    continue
+                loss = F.cross_entropy(module(_read(X, batch, device)), torch.from_numpy(labels[batch]).to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return module.eval()
+
+    def _choices(self, X) -> list[tuple[int, float, int]]:
+        """Every combination of head size, learning rate and epochs."""
+        lrs, epochs = np.atleast_1d(self.lrs).astype(float), np.atleast_1d(self.epochs).astype(int)
+        if not len(lrs) or not len(epochs) or not (lrs > 0).all() or not (epochs > 0).all():
+            raise ValueError(f"lrs={self.lrs!r}, epochs={self.epochs!r}; expected one or more positive numbers each.")
+        given = getattr(self, self.SIZE)
+        sizes = np.atleast_1d(given)
+        if not len(sizes) or sizes.dtype.kind not in "iu" or (sizes < 1).any():
+            raise ValueError(f"{self.SIZE}={given!r}; expected one or more integers of 1 or more.")
+        for size in sizes.tolist():
+            self._check_size(size, *X.shape[1:])
+        return list(product(sizes.tolist(), lrs.tolist(), epochs.tolist()))
+
+    def _check_size(self, size: int, num_tokens: int, width: int) -> None:
+        if width % size:
+            fitting = [str(n) for n in range(1, min(width, num_tokens) + 1) if width % n == 0]
+            raise ValueError(f"{self.SIZE}={size} does not divide the width {width} of the tokens; choose of {', '.join(fitting)}.")
+
+    def _check(self, X, y) -> tuple:
+        X, name = _check_tokens(X), type(self).__name__
+        if type_of_target(y, input_name="y").startswith("multilabel"):
+            raise ValueError(f"y is multilabel, shape {np.shape(y)}; {name} predicts one class for each sample.")
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
+        if self.batch_size < 2 or not 0 < self.warmup_share < 1:
+            raise ValueError(f"batch_size={self.batch_size}, warmup_share={self.warmup_share}; expected at least 2, and between 0 and 1.")
+        self.token_shape_ = tuple(X.shape[1:])
+        return X, labels.astype(np.int64)
+
+
+class AttentiveProbe(TokenProbe):
+    """The attentive probe of AIM: one learned query a head, keys and values; see `AttentionPooling`, and `TokenProbe` for the training.
+
+    Parameters
+    ----------
+    num_heads : int or tuple of int
+        Each must divide D.
+    lrs, epochs, batch_size, weight_decay, warmup_share, holdout, random_state, max_bytes, device : see `TokenProbe`
+
+    Attributes
+    ----------
+    num_heads_ : int
+        The chosen value.
+    """
+
+    SIZE, HEAD = "num_heads", AttentionPooling
 
     def __init__(
         self,
@@ -82,91 +190,54 @@ class AttentiveProbe(LogitClassifier, BaseEstimator):
         warmup_share=0.1,
         holdout=0.2,
         random_state=0,
+        max_bytes=2**32,
+        device="cpu",
     ):
+        super().__init__(lrs, epochs, batch_size, weight_decay, warmup_share, holdout, random_state, max_bytes, device)
         self.num_heads = num_heads
-        self.lrs = lrs
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.warmup_share = warmup_share
-        self.holdout = holdout
-        self.random_state = random_state
 
-    def fit(self, X, y):
-        """Train on tokens X (n, N, D) and y (n,)."""
-        X, labels = self._check(X, y)
-        lrs, epochs = np.atleast_1d(self.lrs).astype(float), np.atleast_1d(self.epochs).astype(int)
-        if not len(lrs) or not len(epochs) or not (lrs > 0).all() or not (epochs > 0).all():
-            raise ValueError(f"lrs={self.lrs!r}, epochs={self.epochs!r}; expected one or more positive numbers each.")
-        choices = list(product(lrs.tolist(), epochs.tolist()))
-        accuracies = np.full(len(choices), np.nan)
-        if len(choices) > 1:
-            training, held_out = holdout_split(labels, self.holdout, self.random_state)
-            for i, choice in enumerate(choices):
-                module = self._train(X, labels, training, *choice)
-                accuracies[i] = (self._module_logits(module, X, held_out).argmax(1) == labels[held_out]).mean()
-        self.holdout_accuracies_ = accuracies.reshape(len(lrs), len(epochs))
-        self.lr_, self.epochs_ = choices[int(np.argmax(accuracies)) if len(choices) > 1 else 0]
-        self.module_ = self._train(X, labels, np.arange(len(labels)), self.lr_, self.epochs_)
-        return self
 
-    def logits(self, X):
-        """One logit a class (n, C)."""
-        check_is_fitted(self)
-        X = _check_tokens(X)
-        if X.shape[1:] != self.token_shape_:
-            raise ValueError(f"tokens have shape {tuple(X.shape[1:])} each; the probe was fitted on {self.token_shape_}.")
-        return self._module_logits(self.module_, X, np.arange(len(X)))
+class EfficientProbe(TokenProbe):
+    """The efficient attentive probe: few learned queries score the raw tokens; see `EfficientPooling`, and `TokenProbe` for the training.
 
-    def _train(self, X, labels: np.ndarray, rows: np.ndarray, lr: float, epochs: int) -> AttentionPooling:
-        generator = torch.Generator().manual_seed(self.random_state)
-        rng = np.random.default_rng(self.random_state)
-        module = AttentionPooling(X.shape[2], self.num_heads, len(self.classes_), generator)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=self.weight_decay)
-        starts = range(0, len(rows), self.batch_size)
-        for epoch in range(epochs):
-            order = rng.permutation(rows)
-            for step, start in enumerate(starts):
-                place = (epoch + (step + 1) / len(starts)) / (epochs + 1 / len(starts))
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * warmup_cosine(place, 1, self.warmup_share)
-                batch = np.sort(order[start : start + self.batch_size])
-                loss = F.cross_entropy(module(_read(X, batch)), torch.from_numpy(labels[batch]))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-        return module.eval()
+    Parameters
+    ----------
+    num_queries : int or tuple of int
+        Each must divide D, and be no more than there are tokens.
+    lrs, epochs, batch_size, weight_decay, warmup_share, holdout, random_state, max_bytes, device : see `TokenProbe`
 
-    @torch.no_grad()
-    def _module_logits(self, module: AttentionPooling, X, rows: np.ndarray) -> np.ndarray:
-        return torch.cat([module(_read(X, rows[i : i + self.batch_size])) for i in range(0, len(rows), self.batch_size)]).numpy()
+    Attributes
+    ----------
+    num_queries_ : int
+        The chosen value.
+    """
 
-    def _check(self, X, y) -> tuple:
-        X = _check_tokens(X)
-        if type_of_target(y, input_name="y").startswith("multilabel"):
-            raise ValueError(f"y is multilabel, shape {np.shape(y)}; AttentiveProbe predicts one class for each sample.")
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
-        if self.num_heads < 1 or X.shape[2] % self.num_heads:
-            raise ValueError(f"num_heads={self.num_heads} does not divide the width {X.shape[2]} of the tokens.")
-        if self.batch_size < 1 or not 0 < self.warmup_share < 1:
-            raise ValueError(f"batch_size={self.batch_size}, warmup_share={self.warmup_share}; expected at least 1, and between 0 and 1.")
-        self.token_shape_ = tuple(X.shape[1:])
-        return X, labels.astype(np.int64)
+    SIZE, HEAD = "num_queries", EfficientPooling
+
+    def __init__(
+        self, num_queries=(4, 8), lrs=(1e-3, 3e-3), epochs=(20,), batch_size=128, weight_decay=0.05, warmup_share=0.1,
+        holdout=0.2, random_state=0, max_bytes=2**32, device="cpu",
+    ):  # fmt: skip
+        super().__init__(lrs, epochs, batch_size, weight_decay, warmup_share, holdout, random_state, max_bytes, device)
+        self.num_queries = num_queries
+
+    def _check_size(self, size: int, num_tokens: int, width: int) -> None:
+        if size > num_tokens:
+            raise ValueError(f"num_queries={size}, but there are {num_tokens} tokens; give at most that many queries.")
+        super()._check_size(size, num_tokens, width)
 
 
 def _check_tokens(X):
     X = X if hasattr(X, "shape") else np.asarray(X)
     if len(X.shape) != 3 or 0 in X.shape:
-        raise ValueError(f"tokens have shape {tuple(X.shape)}; expected (samples, tokens, features). For pooled features use LinearProbe.")
-    return X
+        raise ValueError(
+            f"tokens have shape {tuple(X.shape)}; expected (samples, tokens, features). Pooled features have no tokens: "
+            "use LinearProbe, or extract with pooling 'tokens'."
+        )
+    return X if is_on_disk(X) else np.asarray(X)
 
 
-def _read(X, rows: np.ndarray) -> Tensor:
+def _read(X, rows: np.ndarray, device: torch.device) -> Tensor:
     x = np.asarray(X[rows]).astype(np.float32)
     check_finite(x, rows)
-    return torch.from_numpy(x)
+    return torch.from_numpy(x).to(device)

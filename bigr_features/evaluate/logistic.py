@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from .arrays import StandardizedRows
+from .devices import bfloat16_is_fast, most_precise
 
 MEMORY = 10  # pairs that L-BFGS remembers
 REFRESH = 6  # iterations at one C from which the Hessian has changed enough to be factored again for the next
@@ -33,7 +34,7 @@ ROUNDING = {torch.float64: 1e-13, torch.float32: 5e-7, torch.bfloat16: 1e-5}  # 
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """One point of the path, in units of the standardised features.
+    """One point of the path, in units of the standardised features; its tensors lie on the CPU.
 
     Parameters
     ----------
@@ -83,13 +84,13 @@ def fit_path(
     start : LogisticFit, optional
         Where to begin, instead of zero.
     fast : bool, optional
-        Whether to compute in bfloat16 far from the optimum; default where the processor supports it.
+        Whether to compute in bfloat16 far from the optimum; default where the device has instructions for it.
     """
     problem = _Problem(features, labels, num_classes)
-    theta = torch.zeros(num_classes, features.shape[1] + 1, dtype=problem.dtype)
+    theta = torch.zeros(num_classes, features.shape[1] + 1, dtype=problem.dtype, device=features.device)
     if start is not None:
         theta[:, :-1], theta[:, -1] = start.weight, start.bias
-    fast = bfloat16_is_fast() if fast is None else fast
+    fast = bfloat16_is_fast(features.device) if fast is None else fast
     fits: dict[float, LogisticFit] = {}
     stale = True
     for C in sorted({float(C) for C in Cs}):
@@ -102,14 +103,8 @@ def fit_path(
             theta, _, _, steps, _ = _minimise(problem, theta, penalty, max_iter, max(tol, 1e-3), torch.bfloat16)
         theta, value, gap, more, converged = _minimise(problem, theta, penalty, max_iter - steps, tol, problem.dtype)
         stale = steps + more >= REFRESH
-        fits[C] = LogisticFit(C, theta[:, :-1].clone(), theta[:, -1].clone(), value, gap, steps + more, converged)
+        fits[C] = LogisticFit(C, theta[:, :-1].cpu().clone(), theta[:, -1].cpu().clone(), value, gap, steps + more, converged)
     return [fits[float(C)] for C in Cs]
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 matrices with instructions of its own."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 class _Problem:
@@ -117,9 +112,10 @@ class _Problem:
 
     def __init__(self, features: StandardizedRows, labels: np.ndarray, num_classes: int):
         self.features, self.num_classes = features, num_classes
-        self.labels = torch.from_numpy(np.ascontiguousarray(labels)).long()
-        shares = torch.bincount(self.labels, minlength=num_classes).double() / len(self.labels)
-        self.entropy = float(torch.special.entr(shares).sum())  # nats; what the best fit without features reaches
+        counts = np.bincount(labels)
+        self.entropy = float(np.log(len(labels)) - (counts * np.log(np.maximum(counts, 1))).sum() / len(labels))  # nats; without features
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels)).long().to(features.device)
+        self.sums = most_precise(features.device)
         self.dtype = torch.float64 if features.dtype == np.float64 else torch.float32
 
     def evaluate(self, theta: Tensor, penalty: float, dtype: torch.dtype) -> tuple[float, Tensor]:
@@ -127,7 +123,7 @@ class _Problem:
         weight, bias = theta[:, :-1], theta[:, -1]
         transposed = weight.T.to(dtype).contiguous()  # (D, C)
         gradient = torch.zeros_like(theta)
-        loss = 0.0
+        loss = torch.zeros((), dtype=self.sums, device=theta.device)
         for place, x in self.features.blocks(dtype):
             residual, losses = self._residual(x @ transposed, bias, place)  # (m, C)
             loss += losses
@@ -136,23 +132,23 @@ class _Problem:
         n = self.features.shape[0]
         gradient /= n
         gradient[:, :-1] += penalty * weight
-        return loss / n + 0.5 * penalty * float(weight.double().square().sum()), gradient
+        return float(loss / n + 0.5 * penalty * weight.to(self.sums).square().sum()), gradient
 
-    def _residual(self, logits: Tensor, bias: Tensor, place: slice) -> tuple[Tensor, float]:
+    def _residual(self, logits: Tensor, bias: Tensor, place: slice) -> tuple[Tensor, Tensor]:
         """p - onehot(y), and the summed cross-entropy."""
         labels = self.labels[place, None]
         log_p = torch.log_softmax(logits.to(self.dtype).add_(bias), 1)
-        loss = -float(log_p.gather(1, labels).sum(dtype=torch.float64))
+        loss = -log_p.gather(1, labels).sum(dtype=self.sums)
         residual = log_p.exp_()
         return residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0)), loss
 
     def refresh_preconditioner(self, theta: Tensor) -> None:
         """Factor the Kronecker approximation of the Hessian at theta."""
         num_features = self.features.shape[1]
-        dtype = torch.bfloat16 if self.dtype == torch.float32 and bfloat16_is_fast() else self.dtype
-        gram = torch.zeros(num_features, num_features, dtype=self.dtype)
-        inner = torch.zeros(self.num_classes, self.num_classes, dtype=self.dtype)
-        mass = torch.zeros(self.num_classes, dtype=self.dtype)
+        dtype = torch.bfloat16 if self.dtype == torch.float32 and bfloat16_is_fast(theta.device) else self.dtype
+        gram = theta.new_zeros(num_features, num_features)
+        inner = theta.new_zeros(self.num_classes, self.num_classes)
+        mass = theta.new_zeros(self.num_classes)
         weight, bias = theta[:, :-1].T.to(dtype).contiguous(), theta[:, -1]
         for _, x in self.features.blocks(dtype):
             p = torch.softmax((x @ weight).to(self.dtype).add_(bias), 1)  # (m, C)
@@ -163,8 +159,8 @@ class _Problem:
         n = self.features.shape[0]
         curvature = (mass.diag() - inner) / n  # (C, C)
         gram /= curvature.trace() * n
-        self.class_scale, self.class_basis = torch.linalg.eigh(curvature)
-        self.feature_scale, self.feature_basis = torch.linalg.eigh(gram)
+        self.class_scale, self.class_basis = _eigh(curvature)
+        self.feature_scale, self.feature_basis = _eigh(gram)
         self.class_scale.clamp_(min=0)
         self.feature_scale.clamp_(min=0)
 
@@ -177,6 +173,13 @@ class _Problem:
         floor = 1e-6 * self.class_scale.max()  # shifting all biases alike changes nothing: its curvature is 0, and so is its gradient
         step[:, -1] = self.class_basis @ ((self.class_basis.T @ gradient[:, -1]) / (self.class_scale + floor))
         return step
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors, on the CPU for a device that cannot."""
+    if matrix.device.type in ("cpu", "cuda"):
+        return torch.linalg.eigh(matrix)
+    return tuple(part.to(matrix.device) for part in torch.linalg.eigh(matrix.cpu()))
 
 
 def _minimise(problem: _Problem, theta: Tensor, penalty: float, max_iter: int, tol: float, dtype: torch.dtype):

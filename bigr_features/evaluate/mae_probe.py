@@ -10,10 +10,10 @@ import logging
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from .arrays import check_features, check_features_and_labels, check_finite, is_on_disk, read_blocks
+from .arrays import check_features, check_features_and_labels, check_finite, in_memory_if_small, is_on_disk, read_blocks, rows_per_block
+from .devices import checked_device, has_float64, most_precise
 from .lars import lars_update, warmup_cosine
 from .logits import LogitClassifier
 from .selection import holdout_split
@@ -48,6 +48,11 @@ class MAEProbe(LogitClassifier, BaseEstimator):
         Share of the training data, drawn by class, on which base_lr is chosen.
     random_state : int
         Seed of initial weights, order of samples, views, and held-out split.
+    max_bytes : int
+        Features on disk are loaded if they take at most this; otherwise every batch is read from disk.
+        Beside them a step takes some tables (batch_size, L, C), and scoring a block of some 32 MB.
+    device : str or torch.device
+        Where to train and to predict.
 
     Attributes
     ----------
@@ -64,13 +69,25 @@ class MAEProbe(LogitClassifier, BaseEstimator):
         What was done, for the result.
     """
 
-    def __init__(self, base_lrs=(0.1,), batch_size=1024, epochs=90, warmup_epochs=10, holdout=0.2, random_state=0):
+    def __init__(
+        self,
+        base_lrs=(0.1,),
+        batch_size=1024,
+        epochs=90,
+        warmup_epochs=10,
+        holdout=0.2,
+        random_state=0,
+        max_bytes=2**32,
+        device="cpu",
+    ):
         self.base_lrs = base_lrs
         self.batch_size = batch_size
         self.epochs = epochs
         self.warmup_epochs = warmup_epochs
         self.holdout = holdout
         self.random_state = random_state
+        self.max_bytes = max_bytes
+        self.device = device
 
     def fit(self, X, y, views=None):
         """Train on X (n, D) and y (n,).
@@ -81,20 +98,21 @@ class MAEProbe(LogitClassifier, BaseEstimator):
             Features of V augmented crops of each sample; training draws from these alone. X, the plain crop, is then used for held-out
             scores only.
         """
+        self._device = checked_device(self.device)
         X, self.classes_, labels = check_features_and_labels(self, X, y)
         rates = self._check_settings(X, views)
-        source = X if views is None else views
+        source = in_memory_if_small(X if views is None else views, self.max_bytes)
         everything = np.arange(len(labels))
         self.holdout_accuracies_ = np.full(len(rates), np.nan)
         if len(rates) > 1:
             training, held_out = holdout_split(labels, self.holdout, self.random_state)
             weight, bias, _ = self._train(source, labels, training, rates)
-            self.holdout_accuracies_ = _accuracies(X, labels, held_out, weight, bias)
+            self.holdout_accuracies_ = _accuracies(X, labels, held_out, weight, bias, self._device)
         self.base_lr_ = float(rates[0] if len(rates) == 1 else rates[np.argmax(self.holdout_accuracies_)])
         weight, bias, self.losses_ = self._train(source, labels, everything, np.array([self.base_lr_]))
         if not torch.isfinite(weight).all():
             raise ValueError(f"training diverged at base_lr={self.base_lr_:g}; give smaller base_lrs.")
-        self.coef_, self.intercept_ = weight[0].numpy(), bias[0].numpy()
+        self.coef_, self.intercept_ = (values[0].cpu().numpy().astype(np.float64) for values in (weight, bias))
         self.protocol_ = {
             "probe": "BatchNorm without affine (eps 1e-6) + linear, LARS (momentum 0.9, trust 0.001 on the matrix only, no decay)",
             "base_lr": self.base_lr_,
@@ -107,11 +125,13 @@ class MAEProbe(LogitClassifier, BaseEstimator):
         }
         return self
 
-    def logits(self, X):
-        """One logit a class (n, C)."""
-        check_is_fitted(self)
-        X = check_features(self, X)
-        return np.concatenate([x @ self.coef_.T + self.intercept_ for _, x in read_blocks(X, dtype=np.float64)])
+    def _check_queries(self, X):
+        return check_features(self, X)
+
+    def _logit_blocks(self, X):
+        dtype = np.float64 if has_float64(checked_device(self.device)) else np.float32
+        weight, bias = (torch.from_numpy(values.astype(dtype))[None] for values in (self.coef_, self.intercept_))
+        return ((place, logits[0].cpu().numpy()) for place, logits in _logits(X, None, weight, bias, checked_device(self.device)))
 
     def _train(self, source, labels: np.ndarray, rows: np.ndarray, base_lrs: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
         """Weights (L, C, D) and biases (L, C) with batch normalisation folded in, and the mean loss of the last head in each epoch."""
@@ -119,35 +139,36 @@ class MAEProbe(LogitClassifier, BaseEstimator):
         rng, view_rng = (np.random.default_rng((self.random_state, use)) for use in range(2))
         generator = torch.Generator().manual_seed(self.random_state)
         weight = torch.nn.init.trunc_normal_(torch.empty(num_classes, num_features), std=0.01, generator=generator)
-        weight = weight.repeat(heads, 1, 1)  # (L, C, D)
-        bias = torch.zeros(heads, num_classes)
+        weight = weight.repeat(heads, 1, 1).to(self._device)  # (L, C, D)
+        bias = weight.new_zeros(heads, num_classes)
         buffers = torch.zeros_like(weight), torch.zeros_like(bias)
-        mean, variance = torch.zeros(num_features), torch.ones(num_features)
+        mean, variance = weight.new_zeros(num_features), weight.new_ones(num_features)
         batches = len(rows) // self.batch_size
         if not batches:
             raise ValueError(
                 f"batch_size={self.batch_size}, but there are {len(rows)} training samples and incomplete batches are dropped; "
                 f"give a batch_size of at most {len(rows)}."
             )
-        rates = torch.from_numpy(base_lrs * self.batch_size / 256).float()
-        labels = torch.from_numpy(labels)
+        rates = torch.from_numpy((base_lrs * self.batch_size / 256).astype(np.float32)).to(self._device)
         losses = np.zeros(self.epochs)
         for epoch in range(self.epochs):
-            order = rng.permutation(rows)
+            order, step_losses = rng.permutation(rows), []
             for step in range(batches):
                 batch = np.sort(order[step * self.batch_size : (step + 1) * self.batch_size])
-                x = _read(source, batch, view_rng)  # (m, D)
+                x = _read(source, batch, view_rng).to(self._device)  # (m, D)
                 batch_variance, batch_mean = torch.var_mean(x, 0, correction=0)
                 mean.lerp_(batch_mean, STATISTICS_MOMENTUM)
                 variance.lerp_(batch_variance * (len(x) / max(1, len(x) - 1)), STATISTICS_MOMENTUM)
                 x = (x - batch_mean) * torch.rsqrt(batch_variance + EPS)
-                gradients, loss = _gradients(x, labels[batch], weight, bias)
-                losses[epoch] += loss / batches
+                gradients, loss = _gradients(x, torch.from_numpy(labels[batch]).to(self._device), weight, bias)
+                step_losses.append(loss)
                 factor = warmup_cosine(epoch + step / batches, self.epochs, self.warmup_epochs)
                 for parameter, gradient, buffer in zip((weight, bias), gradients, buffers, strict=True):
                     lars_update(parameter, gradient, buffer, rates * factor)
+            losses[epoch] = torch.stack(step_losses).cpu().numpy().mean(dtype=np.float64)  # one copy an epoch: a step waits for no device
         weight = weight * torch.rsqrt(variance + EPS)
-        return weight.double(), bias.double() - weight.double() @ mean.double(), losses
+        weight, bias, mean = (values.to(most_precise(self._device)) for values in (weight, bias, mean))
+        return weight, bias - weight @ mean, losses
 
     def _check_settings(self, X, views) -> np.ndarray:
         rates = np.atleast_1d(np.asarray(self.base_lrs, dtype=float))
@@ -175,22 +196,30 @@ def _read(source, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(x)
 
 
-def _gradients(x: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], float]:
+def _gradients(x: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Gradients of the mean cross-entropy of every head, and the loss of the last."""
     heads, num_classes, num_features = weight.shape
     logits = (x @ weight.view(-1, num_features).T).view(len(x), heads, num_classes) + bias  # (m, L, C)
     log_p = torch.log_softmax(logits, 2)
     index = labels[:, None, None].expand(-1, heads, 1)
-    loss = -float(log_p[:, -1].gather(1, index[:, -1]).mean())
+    loss = -log_p[:, -1].gather(1, index[:, -1]).mean()
     residual = log_p.exp_().scatter_add_(2, index, log_p.new_full(index.shape, -1.0)).div_(len(x))
     return ((residual.flatten(1).T @ x).view_as(weight), residual.sum(0)), loss
 
 
-def _accuracies(X, labels: np.ndarray, rows: np.ndarray, weight: Tensor, bias: Tensor) -> np.ndarray:
+def _logits(X, rows: np.ndarray | None, weight: Tensor, bias: Tensor, device: torch.device):
+    """(positions, logits (L, m, C) on the device), block by block, as precise as the device can."""
+    precision = most_precise(device)
+    weight, bias = weight.to(precision).to(device), bias.to(precision).to(device)
+    dtype = np.float64 if precision == torch.float64 else np.float32
+    for place, x in read_blocks(X, rows, dtype, rows_per_block(max(weight.shape[2], weight.shape[0] * weight.shape[1]), dtype)):
+        yield place, torch.from_numpy(np.array(x)).to(device) @ weight.transpose(1, 2) + bias[:, None]
+
+
+def _accuracies(X, labels: np.ndarray, rows: np.ndarray, weight: Tensor, bias: Tensor, device: torch.device) -> np.ndarray:
     """Accuracy (L,) on the given rows; 0 for a head that diverged."""
     correct = np.zeros(len(weight))
-    for place, x in read_blocks(X, rows, np.float64):
-        logits = torch.from_numpy(x) @ weight.transpose(1, 2) + bias[:, None]  # (L, m, C)
-        hits = (logits.argmax(2) == torch.from_numpy(labels[rows[place]])) & torch.isfinite(logits).all(2)
-        correct += hits.sum(1).numpy()
+    for place, logits in _logits(X, rows, weight, bias, device):
+        guesses = torch.where(torch.isfinite(logits).all(2), logits.argmax(2), -1)  # (L, m)
+        correct += (guesses.cpu().numpy() == labels[rows[place]]).sum(1)
     return correct / len(rows)

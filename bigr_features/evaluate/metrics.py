@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.multiclass import type_of_target
 
+BLOCK_SCORES = 2**22  # compared at a time
+
 
 def top_k_correct(scores: np.ndarray, labels: np.ndarray, classes: np.ndarray, k: int = 1) -> np.ndarray:
     """Whether the true class is among the k with the highest scores; a class with score -inf is among none.
@@ -27,12 +29,17 @@ def top_k_correct(scores: np.ndarray, labels: np.ndarray, classes: np.ndarray, k
     scores, labels, classes = check_scores(scores, labels, classes)
     if k < 1:
         raise ValueError(f"k={k}; expected 1 or more.")
-    place = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
-    known = classes[place] == labels
-    true = np.take_along_axis(scores, place[:, None], 1)  # (n, 1)
-    before = np.arange(scores.shape[1]) < place[:, None]
-    rank = ((scores > true) | ((scores == true) & before)).sum(1)
-    return known & (rank < k) & (true[:, 0] > -np.inf)
+    correct = np.empty(len(labels), bool)
+    step = max(1, BLOCK_SCORES // scores.shape[1])
+    for start in range(0, len(labels), step):
+        rows = slice(start, start + step)
+        place = np.minimum(np.searchsorted(classes, labels[rows]), len(classes) - 1)
+        known = classes[place] == labels[rows]
+        true = np.take_along_axis(scores[rows], place[:, None], 1)  # (m, 1)
+        before = np.arange(scores.shape[1]) < place[:, None]
+        rank = ((scores[rows] > true) | ((scores[rows] == true) & before)).sum(1)
+        correct[rows] = known & (rank < k) & (true[:, 0] > -np.inf)
+    return correct
 
 
 def class_accuracies(correct: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> dict[str, float | None]:

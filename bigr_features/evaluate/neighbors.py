@@ -2,7 +2,7 @@
 
 A bfloat16 product over the whole gallery gives each query a shortlist; the shortlist is ranked again by exact float32 similarities, and a
 bound on the rounding errors proves for each query that no item outside can be among its neighbours. Queries without that proof, and
-processors without the instructions, are searched by faiss in float32.
+devices without the instructions, are searched in float32: on the CPU by faiss, on another device by a product.
 
 q queries, n gallery items, D features, S shortlisted items
 """
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .logistic import bfloat16_is_fast
+from ..functional.vectors import unit_length
+from .devices import CPU, bfloat16_is_fast
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,11 @@ class CosineSearch:
     gallery : float array (n, D)
         Scaled to unit length here; a zero vector has similarity 0 to everything.
     fast : bool, optional
-        Whether to shortlist in bfloat16; default where the processor has instructions for it and the gallery is large enough to matter.
+        Whether to shortlist in bfloat16; default where the device has instructions for it and the gallery is large enough to matter.
+    device : torch.device
+        Where the shortlists are made.
+    copy : bool
+        False scales a float32 gallery in place.
 
     Attributes
     ----------
@@ -41,22 +46,24 @@ class CosineSearch:
         Queries of the last search that needed the float32 search.
     """
 
-    def __init__(self, gallery: np.ndarray, fast: bool | None = None):
-        self.gallery = unit_length(gallery)
-        self.fast = bfloat16_is_fast() and len(gallery) >= 4096 if fast is None else fast
+    def __init__(self, gallery: np.ndarray, fast: bool | None = None, device: torch.device = CPU, copy: bool = True):
+        self.gallery = unit_length(gallery, out=None if copy else gallery)
+        self.device = device
+        self.fast = bfloat16_is_fast(device) and len(gallery) >= 4096 if fast is None else fast
         self.num_unproven = 0
         if self.fast:
             # a query ranks items alike if one vector is taken from all of them, and shorter vectors have smaller rounding errors
             self._centre = self.gallery.mean(0)  # (D,)
-            self._rough = torch.empty(self.gallery.shape, dtype=torch.bfloat16)
+            self._rough = torch.empty(self.gallery.shape, dtype=torch.bfloat16, device=device)
             error = length = 0.0
             for start in range(0, len(gallery), BLOCK):
                 centred = torch.from_numpy(self.gallery[start : start + BLOCK] - self._centre)
                 rough = centred.to(torch.bfloat16)
-                self._rough[start : start + BLOCK] = rough
+                self._rough[start : start + BLOCK] = rough.to(device)
                 error = max(error, float((centred - rough.float()).norm(dim=1).max()))
                 length = max(length, float(rough.float().norm(dim=1).max()))
             self._error, self._length = error, length
+        self._items = None if device.type == "cpu" else torch.from_numpy(self.gallery).to(device)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar items of each query, best first; equal similarities by lower index.
@@ -95,8 +102,8 @@ class CosineSearch:
         """Items (q, S), and a similarity (q,) that no item outside of them exceeds."""
         exact = torch.from_numpy(queries)
         rough = exact.to(torch.bfloat16)
-        products = rough @ self._rough.T  # (q, n)
-        values, shortlist = _largest(products, size)
+        products = rough.to(self.device) @ self._rough.T  # (q, n)
+        values, shortlist = (found.cpu() for found in _largest(products, size))
         cutoff = values[:, -1].float()
         # |q c - q~ c~| <= |q - q~| |c~| + |q| |c - c~|, then the sum's own rounding and that of its result to bfloat16
         error = (exact - rough.float()).norm(dim=1) * self._length + self._error + 1e-7 * queries.shape[1] * self._length
@@ -104,6 +111,8 @@ class CosineSearch:
         return shortlist.numpy(), ceiling.numpy()
 
     def _exact_shortlist(self, queries: np.ndarray, size: int) -> np.ndarray:
+        if self._items is not None:
+            return _largest(torch.from_numpy(queries).to(self.device) @ self._items.T, size)[1].cpu().numpy()
         import faiss
 
         return faiss.knn(queries, self.gallery, size, metric=faiss.METRIC_INNER_PRODUCT)[1]
@@ -129,26 +138,10 @@ def _largest(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
     grouped = values[:, : width * GROUP].unflatten(1, (GROUP, width))  # item = row of the group * width + group
     groups = grouped.amax(1).topk(size, dim=1, sorted=False).indices  # (q, S)
     candidates = grouped.gather(2, groups[:, None].expand(-1, GROUP, -1)).flatten(1)  # (q, GROUP * S)
-    items = (torch.arange(GROUP)[:, None] * width + groups[:, None]).flatten(1)
+    items = (torch.arange(GROUP, device=values.device)[:, None] * width + groups[:, None]).flatten(1)
     rest = values[:, width * GROUP :]
     if rest.shape[1]:
         candidates = torch.cat([candidates, rest], 1)
-        items = torch.cat([items, torch.arange(width * GROUP, values.shape[1]).expand(len(values), -1)], 1)
+        items = torch.cat([items, torch.arange(width * GROUP, values.shape[1], device=values.device).expand(len(values), -1)], 1)
     best, order = candidates.topk(size, dim=1)
     return best, items.gather(1, order)
-
-
-def unit_length(features: np.ndarray) -> np.ndarray:
-    """float32 rows of length 1; zero rows stay zero."""
-    features = np.asarray(features)
-    unit = np.empty(features.shape, np.float32)
-    for start in range(0, len(features), BLOCK):
-        block = features[start : start + BLOCK]
-        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
-        if not ((lengths > 1e-15) & (lengths < 1e15)).all():  # squares of very small or large features leave the range of floats
-            largest = np.abs(block).max(1, keepdims=True)
-            block = block / np.where(largest > 0, largest, 1)
-            lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
-            lengths[lengths == 0] = 1
-        np.divide(block, lengths[:, None], out=unit[start : start + BLOCK], casting="same_kind")
-    return unit

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..functional.vectors import unit_length
+
 BLOCK = 64 << 20  # similarities held at a time
 
 
@@ -139,8 +141,8 @@ def rank_all(
 def _distances(gallery: np.ndarray, metric: str):
     """From queries to their distances (q, n) from the gallery."""
     if metric == "cosine":
-        rows = _directions(gallery)
-        return lambda queries: -(_directions(queries) @ rows.T)
+        rows = unit_length(gallery, zero="refuse")
+        return lambda queries: -(unit_length(queries, zero="refuse") @ rows.T)
     # the inner product of bits as +1 and -1 falls by 2 with every bit that differs, and float32 holds it exactly
     rows = _signs(gallery)
     return lambda queries: -(_signs(queries) @ rows.T)
@@ -148,13 +150,6 @@ def _distances(gallery: np.ndarray, metric: str):
 
 def _signs(packed: np.ndarray) -> np.ndarray:
     return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not lengths.all():
-        raise ValueError(f"vector {int(np.argmin(lengths))} is all zero, and has no direction to compare.")
-    return (vectors / lengths).astype(np.float32)
 
 
 def _own_items(queries, gallery, query_ids, gallery_ids) -> np.ndarray | None:

@@ -10,8 +10,12 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from .arrays import SelectedRows, SideBySide, is_on_disk
+
 log = logging.getLogger(__name__)
-SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "whiten_", "lr_", "epochs_")  # what our estimators choose themselves
+TOGETHER = " + "  # between the names of features side by side
+# what our estimators choose themselves
+SETTINGS = ("C_", "base_lr_", "n_neighbors_", "temperature_", "whiten_", "num_heads_", "num_queries_", "lr_", "epochs_")
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,58 @@ def choose(candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2,
         else:
             accuracy = _held_out_accuracy(estimator, X, y, holdout, seed)
         settings = {key.rstrip("_"): getattr(estimator, key) for key in SETTINGS if hasattr(estimator, key)}
-        rows[name] = {"holdout_accuracy": accuracy, "features": int(X.shape[1]), **settings}
+        rows[name] = {"holdout_accuracy": accuracy, "features": int(np.prod(X.shape[1:])), **settings}
         log.info("%-28s held out %.2f %%  %s", name, 100 * accuracy, settings)
         if best is None or accuracy > rows[best]["holdout_accuracy"]:
             best, fitted = name, estimator  # the others are let go: each may hold a copy of its features
     return Choice(best, fitted, rows)
 
 
+def choose_together(
+    candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2, seed: int = 0, most: int = 3, single: Choice | None = None
+) -> Choice:
+    """Features side by side, added one after another as long as the best addition raises the held-out accuracy (forward selection).
+
+    Parameters
+    ----------
+    candidates, y, holdout, seed : as `choose`
+        One estimator for all candidates.
+    most : int
+        Largest number of features side by side, 2 or more.
+    single : Choice, optional
+        What `choose` gave of these candidates, if it is known.
+
+    Returns
+    -------
+    Choice
+        Its name joins those of the features by " + "; rows holds the single features and every combination that was tried.
+    """
+    if most < 2:
+        raise ValueError(f"most={most}; expected 2 or more features side by side.")
+    best = choose(candidates, y, holdout, seed) if single is None else single
+    rows = dict(best.rows)
+    while len(chosen := best.name.split(TOGETHER)) < most:
+        wider = {
+            TOGETHER.join([*chosen, name]): (estimator, SideBySide([candidates[part][1] for part in (*chosen, name)]))
+            for name, (estimator, _) in candidates.items()
+            if name not in chosen
+        }
+        if not wider:
+            break
+        found = choose(wider, y, holdout, seed)
+        rows |= found.rows
+        if found.rows[found.name]["holdout_accuracy"] <= best.rows[best.name]["holdout_accuracy"]:
+            break
+        best = found
+    return Choice(best.name, best.estimator, rows)
+
+
 def _held_out_accuracy(estimator, X, y: np.ndarray, holdout: float, seed: int) -> float:
     training, held_out = holdout_split(y, holdout, seed)
-    probe = clone(estimator).fit(np.asarray(X[training]), y[training])
-    return float(probe.score(np.asarray(X[held_out]), y[held_out]))
+    ours = type(estimator).__module__.startswith(__package__) and is_on_disk(X)  # others want arrays in memory
+    parts = [SelectedRows(X, rows) if ours else np.asarray(X[rows]) for rows in (training, held_out)]
+    probe = clone(estimator).fit(parts[0], y[training])
+    return float(probe.score(parts[1], y[held_out]))
 
 
 def holdout_split(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-BLOCK_ROWS = 8192
+from .arrays import check_features, read_blocks
 
 
 class Whitener(TransformerMixin, BaseEstimator):
@@ -32,15 +32,18 @@ class Whitener(TransformerMixin, BaseEstimator):
         self.shrinkage = shrinkage
 
     def fit(self, X, y=None):
-        """Learn mean and principal axes of X (n, D), n of 2 or more; y is not looked at."""
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        """Learn mean and principal axes of X (n, D), n of 2 or more, in memory or read by blocks; y is not looked at."""
+        X = check_features(self, X, reset=True)
+        n, num_features = X.shape
+        if n < 2:
+            raise ValueError(f"X has n_samples={n}; the principal axes of a whitening need 2 samples or more.")
         if not self.shrinkage >= 0:
             raise ValueError(f"shrinkage={self.shrinkage!r}; expected 0 or more.")
-        self.mean_ = X.mean(0, dtype=np.float64)
-        covariance = np.zeros((X.shape[1], X.shape[1]))
-        for start in range(0, len(X), BLOCK_ROWS):  # in double precision, without a copy of all of X in it
-            centred = X[start : start + BLOCK_ROWS] - self.mean_
-            covariance += centred.T @ centred / len(X)
+        self.mean_ = sum(block.sum(0) for _, block in read_blocks(X, dtype=np.float64)) / n
+        covariance = np.zeros((num_features, num_features))
+        for _, block in read_blocks(X, dtype=np.float64):  # in double precision, without a copy of all of X in it
+            centred = block - self.mean_
+            covariance += centred.T @ centred / n
         variances, axes = np.linalg.eigh(covariance)
         variances = np.maximum(variances, 0)
         floor = variances.max() * np.finfo(np.float64).eps * len(variances)

@@ -9,9 +9,10 @@ _HOMES = {
     "image_transform": "inputs",
     "input_channels": "inputs",
     "model_inputs": "inputs",
+    "preprocessing_of": "inputs",
 }
 
-__all__ = ["FeatureStore", "extract_features", "image_transform", "input_channels", "model_inputs"]
+__all__ = ["FeatureStore", "extract_features", "image_transform", "input_channels", "model_inputs", "preprocessing_of"]
 
 
 def __getattr__(name: str):

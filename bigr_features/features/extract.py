@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..functional.inference import autocast, evaluating
 from ..functional.packing import unpack_bits
+from ..functional.pooling import feature_name
 from .readout import Readout, check_condition, check_inputs, read_out
 
 
@@ -18,7 +19,7 @@ def extract_features(
     model: nn.Module,
     images: Tensor,
     *,
-    layers: Sequence[int] | int | None = None,
+    layers: Sequence[int | str] | int | str | None = None,
     pooling: str | Sequence[str] = "mean",
     bits: bool = False,
     mask_ratio: float = 0.0,
@@ -39,10 +40,11 @@ def extract_features(
         norm, or feature maps.
     images : Tensor (n, C, H, W)
         Checked once for the whole call: finite, for BiGR in [0, 1]; for other models normalised as `model_inputs` does.
-    layers : int, sequence of int or None
-        0-based, negative from the end; all by default.
+    layers : int, str, sequence of these, or None
+        0-based, negative from the end; all by default. "5.attention" and "5.ffn" are taps inside block 5: what attention gives, before it
+        is gated and added, and the hidden features of the feed-forward.
     pooling : str or sequence of str
-        "mean", "cls", "max", "concat", "quarters"; see `pooling.pool_tokens`.
+        "mean", "cls", "max", "concat", "quarters", "tokens"; see `pooling.pool_tokens`.
     bits, mask_ratio, sample_bits : bool, float, bool
         For BiGR: the tokenizer's bits too; share of tokens hidden, in [0, 1); Bernoulli bits instead of thresholded ones.
     labels : int, int64 array or Tensor (n,), optional
@@ -62,7 +64,7 @@ def extract_features(
     -------
     dict
         With `pooling` a str: 0-based layer to float32 array (n, D). With a sequence, named as in a feature store:
-        "block5_mean" to float32 (n, D), and so on. `bits=True` adds "bits", uint8 (n, N K), in both cases.
+        "block5_mean" to float32 (n, D), and so on. "tokens" are float16 (n, N, D). `bits=True` adds "bits", uint8 (n, N K), in both cases.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def extract_features(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; expected 1 or more.")
     poolings = (pooling,) if isinstance(pooling, str) else tuple(pooling)
-    wanted = (layers,) if isinstance(layers, int) else layers if layers is None else tuple(layers)
+    wanted = (layers,) if isinstance(layers, int | str) else layers if layers is None else tuple(layers)
     readout = Readout(wanted, poolings, bits, mask_ratio, sample_bits, seed).resolved(model)
     check_inputs(images, model)
     seeds = np.arange(len(images)) if item_seeds is None else np.asarray(item_seeds)
@@ -98,7 +100,7 @@ def extract_features(
                 parts[name].append(rows_found.cpu().numpy())
             bar.update(len(batch))
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    result = joined if not isinstance(pooling, str) else {layer: joined[f"block{layer}_{pooling}"] for layer in readout.layers}
+    result = joined if not isinstance(pooling, str) else {layer: joined[feature_name(layer, pooling)] for layer in readout.layers}
     if bits:
         tokens = model.tokenizer.grid_size**2, model.tokenizer.code_dim
         result["bits"] = unpack_bits(joined["bits"], *tokens).reshape(len(images), -1)

@@ -22,11 +22,12 @@ from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..functional.inference import autocast, evaluating
 from ..functional.printing import one_line
+from ..storage.manifests import MANIFEST
 from ..storage.shard_writer import ranks_of_environment
-from .inputs import image_transform
-from .readout import Readout, check_condition, check_inputs, read_out
+from .inputs import image_transform, preprocessing_of
+from .readout import Readout, by_depth, check_condition, check_inputs, read_out
 from .settings import ExtractionSettings
-from .store import FeatureStore
+from .store import STORE, FeatureStore
 from .store_writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Extraction:
         autocast(self.device, settings.dtype)
         asked = settings.layers, settings.pooling, settings.bits, settings.mask_ratio, settings.sample_bits, settings.seed
         readout = Readout(*asked).resolved(model)
-        self.readout = replace(readout, layers=tuple(sorted(readout.layers)))
+        self.readout = replace(readout, layers=tuple(by_depth(readout.layers)))
         transform, mode = image_transform(model, settings.image_size)
         self.reader = ItemReader(settings.source, settings.split, settings.limit, transform, mode)
         items = self.reader.items
@@ -73,6 +74,7 @@ class Extraction:
             raise FileNotFoundError(f"{settings.source} (split {settings.split!r}) holds no image.")
         self.labels, self.class_names = items.labels, items.class_names
         self._check_condition()
+        _refuse_older(Path(folder))
         self.writer = StoreWriter(
             folder,
             {
@@ -82,8 +84,8 @@ class Extraction:
                 "layers": list(self.readout.layers),
                 "poolings": list(self.readout.poolings),
                 "bits": settings.bits,
-                "transform": " ".join(repr(transform).split()),
-                "mode": mode,
+                **({"token_shapes": self._token_shapes()} if "tokens" in settings.pooling else {}),
+                "preprocessing": preprocessing_of(model, settings.image_size),
                 "mask_ratio": settings.mask_ratio,
                 "condition": settings.condition,
                 "sample_bits": settings.sample_bits,
@@ -133,7 +135,16 @@ class Extraction:
         seeds = np.array([int(item[:16], 16) for item in batch.ids], dtype=np.uint64)
         with autocast(self.device, self.settings.dtype):
             found = read_out(self.model, images, self.readout, self._condition_of(batch.positions), seeds)
-        return {name: rows.cpu().numpy() for name, rows in found.items()}
+        return {name: rows.flatten(1).cpu().numpy() for name, rows in found.items()}
+
+    @torch.inference_mode()
+    def _token_shapes(self) -> dict[str, list[int]]:
+        """Number and width of the tokens of every layer, by the name of the feature that keeps them."""
+        size = preprocessing_of(self.model, self.settings.image_size)["input_size"]
+        image = torch.zeros(1, *size, device=self.device, dtype=next(self.model.parameters()).dtype)
+        with evaluating(self.model):
+            found = read_out(self.model, image, Readout(self.readout.layers, ("tokens",)))
+        return {name: list(tokens.shape[1:]) for name, tokens in found.items()}
 
     def _write(self, shard: int, parts: _Parts) -> None:
         bits = None
@@ -240,6 +251,15 @@ def _name_of(model: nn.Module) -> str:
     cfg = getattr(model, "pretrained_cfg", None) or {}
     parts = [cfg.get("architecture") or type(model).__name__, cfg.get("tag")]
     return ".".join(part for part in parts if part)
+
+
+def _refuse_older(folder: Path) -> None:
+    """Raise ValueError if the folder holds a store whose preprocessing was recorded as text, which cannot be compared with ours."""
+    if (folder / MANIFEST).is_file() and "transform" in STORE.manifest(folder):
+        raise ValueError(
+            f"the store {folder} was begun by an older version, which recorded its preprocessing as text: it can be read, but not "
+            "continued. Give another folder, or delete it and extract again."
+        )
 
 
 def _version(package: str) -> str | None:

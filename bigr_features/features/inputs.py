@@ -13,7 +13,7 @@ from ..data.pixels import THIN, without_ends
 
 
 def input_channels(model: nn.Module) -> int:
-    """Channels of the images that a model takes: its own word, or those of its first convolution."""
+    """Channels of the images that a model takes: `in_chans` if it has that, else those of its first convolution."""
     if hasattr(model, "in_chans"):
         return model.in_chans
     cfg = getattr(model, "pretrained_cfg", None) or {}
@@ -23,10 +23,8 @@ def input_channels(model: nn.Module) -> int:
     return getattr(module, "in_channels", None) or cfg.get("input_size", (3,))[0]
 
 
-def image_transform(
-    model: nn.Module, image_size: int | None = None, crop_pct: float | None = None
-) -> tuple[Callable[[Image.Image], Tensor], str]:
-    """The evaluation transform of the model's own timm data configuration, and the Pillow mode of the images it takes.
+def preprocessing_of(model: nn.Module, image_size: int | None = None, crop_pct: float | None = None) -> dict:
+    """How a model wants its images: its own timm data configuration, resolved. Stores and galleries are told apart by it.
 
     Parameters
     ----------
@@ -38,15 +36,16 @@ def image_transform(
 
     Returns
     -------
-    transform : from a Pillow image to a float32 Tensor (C, H, W); for BiGR models pixels in [0, 1]
-    mode : "RGB" or "L"
+    dict
+        input_size [C, H, W], interpolation, mean, std, crop_pct and crop_mode as `timm.data.create_transform` takes them, and the Pillow
+        mode of the images, "RGB" or "L". Equal to itself after a round trip through JSON.
 
     Raises
     ------
     ValueError
         For a model that takes neither 3 channels nor 1, or a BiGR model of another image size.
     """
-    from timm.data import create_transform, resolve_data_config
+    from timm.data import resolve_data_config
 
     config = resolve_data_config(model=model)
     channels = input_channels(model)
@@ -62,10 +61,32 @@ def image_transform(
     if crop_pct is not None:
         config.update(crop_pct=crop_pct)
     config.update(input_size=(channels, *sides), mean=config["mean"][:channels], std=config["std"][:channels])
+    plain = {key: list(value) if isinstance(value, tuple | list) else value for key, value in config.items()}
+    return plain | {"mode": "L" if channels == 1 else "RGB"}
+
+
+def image_transform(
+    model: nn.Module, image_size: int | None = None, crop_pct: float | None = None
+) -> tuple[Callable[[Image.Image], Tensor], str]:
+    """The evaluation transform that `preprocessing_of` describes, and the Pillow mode of the images it takes.
+
+    Parameters
+    ----------
+    model, image_size, crop_pct : as `preprocessing_of`
+
+    Returns
+    -------
+    transform : from a Pillow image to a float32 Tensor (C, H, W); for BiGR models pixels in [0, 1]
+    mode : "RGB" or "L"
+    """
+    from timm.data import create_transform
+
+    config = preprocessing_of(model, image_size, crop_pct)
+    mode, (_, *sides) = config.pop("mode"), config["input_size"]
     transform = create_transform(**config)
     if config.get("crop_mode") in (None, "center"):
         transform = _WithoutEnds(transform, THIN * max(sides) / min(sides))
-    return transform, "L" if channels == 1 else "RGB"
+    return transform, mode
 
 
 class _WithoutEnds:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..functional.masking import lowest
 from ..functional.packing import pack_bits
 from ..functional.pooling import check_poolings, feature_name, pool_tokens
 from ..models.generator import resolve_layers
+from .taps import check_taps, join_layer, split_layer, tapped
 
 _BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move the other
 
@@ -28,15 +30,16 @@ _BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move t
 class Readout:
     """What to read; `resolved` checks it against a model.
 
-    layers : 0-based blocks (negative from the end), or None for all; () for none, with bits.
-    poolings : some of "mean", "cls", "max", "concat", "quarters"; see `pooling.pool_tokens`.
+    layers : 0-based blocks (negative from the end) and taps inside them ("5.attention", "5.ffn"; see `taps`), or None for all blocks;
+        () for none, with bits.
+    poolings : some of "mean", "cls", "max", "concat", "quarters", "tokens"; see `pooling.pool_tokens`.
     bits : the tokenizer's bits too (BiGR).
     mask_ratio : share of tokens hidden, in [0, 1); each item has its own mask (BiGR).
     sample_bits : draw Bernoulli bits instead of thresholding at 0.5 (BiGR).
     seed : of masks and sampled bits, together with the seed of each item.
     """
 
-    layers: tuple[int, ...] | None = None
+    layers: tuple[int | str, ...] | None = None
     poolings: tuple[str, ...] = ("mean",)
     bits: bool = False
     mask_ratio: float = 0.0
@@ -49,7 +52,8 @@ class Readout:
             raise ValueError(f"{type(model).__name__} has no forward_intermediates; give a timm model, created without features_only=True.")
         check_poolings(self.poolings, has_class_token(model))
         depth = layer_count(model)
-        layers = () if self.layers == () and self.bits else tuple(dict.fromkeys(resolve_layers(self.layers, depth)))
+        layers = () if self.layers == () and self.bits else tuple(dict.fromkeys(_resolved(self.layers, depth)))
+        check_taps(model, layers)
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio={self.mask_ratio}; expected the share of hidden tokens, 0 or more and below 1.")
         asked = [name for name in ("bits", "mask_ratio", "sample_bits") if getattr(self, name)]
@@ -75,6 +79,19 @@ class Readout:
     def names(self) -> list[str]:
         """Names of the features, once resolved."""
         return [*(feature_name(layer, pooling) for layer in self.layers for pooling in self.poolings), *(["bits"] if self.bits else [])]
+
+
+def _resolved(layers: tuple[int | str, ...] | None, depth: int) -> list[int | str]:
+    if not layers:
+        return resolve_layers(layers, depth)
+    parts = [split_layer(layer) for layer in layers]
+    numbers = resolve_layers([number for number, _ in parts], depth)
+    return [join_layer(number, tap) for number, (_, tap) in zip(numbers, parts, strict=True)]
+
+
+def by_depth(layers: Sequence[int | str]) -> list[int | str]:
+    """Layers in the order of the pass, each block's taps before its stream."""
+    return sorted(layers, key=lambda layer: (split_layer(layer)[0], split_layer(layer)[1] is None, str(layer)))
 
 
 def layer_count(model: nn.Module) -> int:
@@ -131,19 +148,30 @@ def read_out(
     Returns
     -------
     dict of name to Tensor
-        float32 (B, D) for each layer and pooling; uint8 (B, ceil(N K / 8)) packed "bits".
+        float32 (B, D) for each layer and pooling, float16 (B, N, D) for "tokens"; uint8 (B, ceil(N K / 8)) packed "bits".
     """
     found: dict[str, Tensor] = {}
-    if isinstance(model, BiGRBackbone):
-        codes = _codes(model, images, readout, item_seeds)  # (B, N, K)
-        if readout.bits:
-            found["bits"] = pack_bits(codes)
-        streams = _bigr_streams(model, codes, readout, labels, item_seeds) if readout.layers else {}
-    else:
-        streams = _timm_streams(model, images, readout)
+    numbers = replace(readout, layers=tuple(sorted({split_layer(layer)[0] for layer in readout.layers})))
+    with tapped(model, readout.layers) as inside:
+        if isinstance(model, BiGRBackbone):
+            codes = _codes(model, images, readout, item_seeds)  # (B, N, K)
+            if readout.bits:
+                found["bits"] = pack_bits(codes)
+            streams = _bigr_streams(model, codes, numbers, labels, item_seeds) if readout.layers else {}
+            prefix = model.generator.num_cond_tokens
+            class_place = prefix - 1
+        else:
+            streams = _timm_streams(model, images, numbers)
+            prefix, class_place = getattr(model, "num_prefix_tokens", 0), 0
+    for layer, x in inside.items():
+        number, _ = split_layer(layer)
+        _, class_token, grid = streams[number]
+        if x.dim() != 3 or x.shape[1] != prefix + streams[number][0].shape[1]:
+            raise ValueError(f"{type(model).__name__} gives {list(x.shape)} at {layer}, which are not its tokens; give whole layers.")
+        streams[layer] = x[:, prefix:], None if class_token is None else x[:, class_place], grid
     layered = {}
     for layer in readout.layers:
-        tokens, class_token, grid = streams.pop(layer)
+        tokens, class_token, grid = streams[layer]
         for pooling in readout.poolings:
             layered[feature_name(layer, pooling)] = pool_tokens(tokens, class_token, pooling, grid)
     return layered | found

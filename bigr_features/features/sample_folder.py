@@ -1,7 +1,8 @@
 """Generated images in a folder, each with its own seed, so that a drawing that was stopped goes on and gives the same set.
 
 The folder holds `manifest.json` and a PNG an image, `003/000013.png` for image 13 of class 3 (a data set with labels for every other
-program), or `000013.png` without classes. Image i has seed + i.
+program), or `000013.png` without classes. Image i has seed + i. Batches are the same in every run, whatever is missing of them: on an
+accelerator, where an image may depend on its batch by rounding, equal batch sizes give equal sets.
 """
 
 from __future__ import annotations
@@ -83,14 +84,15 @@ class SampleFolder:
             Told how many images a batch added.
         """
         missing = self.missing(labels, count)
-        for start in range(0, len(missing), batch_size):
-            part = missing[start : start + batch_size]
+        for start in sorted({i - i % batch_size for i in missing}):
+            part = list(range(start, min(start + batch_size, count)))
             own = None if labels is None else labels[part]
             pixels = to_uint8(generate(own, [seed + i for i in part]))
-            for i, picture in zip(part, pixels, strict=True):
+            drawn = [i for i in part if not self.path(i, _label(labels, i)).is_file()]
+            for i in drawn:
                 label = _label(labels, i)
-                save_png(self.path(i, label), _picture(picture), {"seed": seed + i, "label": label})
-            on_batch(len(part))
+                save_png(self.path(i, label), _picture(pixels[i - start]), {"seed": seed + i, "label": label})
+            on_batch(len(drawn))
         return len(missing)
 
     def read(self, labels: np.ndarray | None, indices: range) -> np.ndarray:

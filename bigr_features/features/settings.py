@@ -17,10 +17,11 @@ class ExtractionSettings:
         Split of the source.
     limit : int, optional
         Take the first images only.
-    layers : tuple of int, optional
-        0-based layers, negative from the end; all by default.
+    layers : tuple of int or str, optional
+        0-based layers, negative from the end, and taps inside a block such as 5.attention and 5.ffn; all layers by default.
     pooling : tuple of str
-        Poolings over the tokens of a layer: some of mean, cls, max, concat and quarters (means over the quarters of the token grid).
+        Poolings over the tokens of a layer: some of mean, cls, max, concat and quarters (means over the quarters of the token grid); tokens
+        keeps all of them, in float16.
     bits : bool
         Store the tokenizer's bits too (BiGR).
     mask_ratio : float
@@ -47,7 +48,7 @@ class ExtractionSettings:
     source: str
     split: str = "train"
     limit: int | None = None
-    layers: tuple[int, ...] | None = None
+    layers: tuple[int | str, ...] | None = None
     pooling: tuple[str, ...] = ("mean",)
     bits: bool = False
     mask_ratio: float = 0.0

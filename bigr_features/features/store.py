@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..functional.checks import short
+from ..functional.checks import differences
 from ..storage.shards import ShardFormat, ShardReader
 
 STORE = ShardFormat(
@@ -28,7 +28,7 @@ STORE = ShardFormat(
     digested=("ids", "labels"),
 )
 # what must agree between a training and a test set, and between a gallery and its queries
-IDENTITY = ("model", "weights_sha256", "transform", "mask_ratio", "condition", "sample_bits", "seed", "dtype")
+IDENTITY = ("model", "weights_sha256", "preprocessing", "mask_ratio", "condition", "sample_bits", "seed", "dtype")
 
 
 class FeatureStore(ShardReader):
@@ -41,7 +41,7 @@ class FeatureStore(ShardReader):
     Attributes
     ----------
     manifest : dict
-        model, weights_sha256, layers, poolings, transform, mask_ratio, condition, sample_bits, dtype, versions, source, split,
+        model, weights_sha256, layers, poolings, preprocessing, mask_ratio, condition, sample_bits, dtype, versions, source, split,
         skipped, ... and `shards`.
     names : list of str
         Features, such as "block5_mean", "block5_cls" or "bits".
@@ -64,7 +64,8 @@ class FeatureStore(ShardReader):
 
     def layer_names(self, pooling: str = "mean") -> list[tuple[int, str]]:
         """Layers stored with a pooling, and the names of their features, by depth."""
-        found = [(layer, f"block{layer}_{pooling}") for layer in sorted(self.manifest.get("layers") or [])]
+        blocks = sorted(layer for layer in self.manifest.get("layers") or [] if isinstance(layer, int))  # taps are no layers of their own
+        found = [(layer, f"block{layer}_{pooling}") for layer in blocks]
         return [(layer, name) for layer, name in found if name in self.names]
 
     @cached_property
@@ -83,13 +84,12 @@ class FeatureStore(ShardReader):
         return hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()
 
     def _identity(self) -> dict:
-        return {field: self.manifest.get(field) for field in IDENTITY}
+        return identity_of(self.manifest)
 
     def check_compatible(self, other: FeatureStore) -> None:
         """Raise ValueError naming each field in which the two stores differ, or the features whose width differs."""
         ours, theirs = self._identity(), other._identity()
-        differing = [f"{field} is {short(ours[field])} there and {short(theirs[field])} here" for field in IDENTITY]
-        differing = [text for field, text in zip(IDENTITY, differing, strict=True) if ours[field] != theirs[field]]
+        differing = differences(theirs, ours)
         for name in self.names:
             widths = [store.manifest["features"].get(name, {}).get("width") for store in (self, other)]
             if None not in widths and widths[0] != widths[1]:
@@ -97,8 +97,20 @@ class FeatureStore(ShardReader):
         if differing:
             raise ValueError(
                 f"the stores {self.folder} and {other.folder} were made in different ways: {'; '.join(differing)}. "
-                "Extract both with the same model, transform and settings."
+                "Extract both with the same model, preprocessing and settings."
             )
+
+
+def identity_of(manifest: dict) -> dict:
+    """The fields of a manifest that must agree between two stores, or a gallery and its queries."""
+    return {field: with_preprocessing(manifest).get(field) for field in IDENTITY}
+
+
+def with_preprocessing(settings: dict) -> dict:
+    """Settings of an older version, which held the preprocessing as the text `transform`, with that text in its place of today."""
+    if "transform" not in settings:
+        return settings
+    return {key: value for key, value in settings.items() if key != "transform"} | {"preprocessing": settings["transform"]}
 
 
 def unique_ids(ids: list[str]) -> Iterator[str]:

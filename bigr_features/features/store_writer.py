@@ -18,7 +18,7 @@ class StoreWriter(ShardWriter):
     folder : str or Path
         New, empty, or a store of the same settings.
     settings : dict
-        What makes these features these features, as JSON: model, weights_sha256, transform, source, ... Kept in the manifest.
+        What makes these features these features, as JSON: model, weights_sha256, preprocessing, source, ... Kept in the manifest.
     **sizes
         num_items, shard_size, labelled and class_names.
     """

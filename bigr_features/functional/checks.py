@@ -190,6 +190,21 @@ def some(names, most: int = 4) -> str:
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def differences(ours: dict, theirs: dict, words: str = "is {theirs} there and {ours} here") -> list[str]:
+    """What differs between two settings, as text: "dtype is 'fp32' there and 'bf16' here".
+
+    Of settings within settings, the inner ones are named: "preprocessing.crop_pct is 0.9 there and 1.0 here".
+    """
+    found = []
+    for key in dict.fromkeys([*ours, *theirs]):
+        one, other = ours.get(key), theirs.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += [f"{key}.{text}" for text in differences(one, other, words)]
+        elif one != other:
+            found.append(f"{key} {words.format(theirs=short(other), ours=short(one))}")
+    return found
+
+
 def short(value) -> str:
     """A value for a message: long texts are cut."""
     text = repr(value)

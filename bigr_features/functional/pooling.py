@@ -9,24 +9,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-POOLINGS = ("mean", "cls", "max", "concat", "quarters")
+POOLINGS = ("mean", "cls", "max", "concat", "quarters", "tokens")
 NEED_CLASS_TOKEN = ("cls", "concat")
-_NAME = re.compile(rf"block(\d+)_({'|'.join(POOLINGS)})")
+_NAME = re.compile(rf"block(\d+)(?:\.(\w+?))?_({'|'.join(POOLINGS)})")
 
 
-def feature_name(layer: int, pooling: str) -> str:
-    """Name of a layer's pooled tokens, such as "block5_mean"."""
+def feature_name(layer: int | str, pooling: str) -> str:
+    """Name of a layer's pooled tokens, such as "block5_mean", or "block5.ffn_mean" of a tap inside block 5."""
     return f"block{layer}_{pooling}"
 
 
 def layer_and_pooling(name: str) -> tuple[int | None, str | None]:
-    """5 and "mean" of "block5_mean"; None and None of what belongs to no layer."""
+    """5 and "mean" of "block5_mean", 5 and "ffn mean" of "block5.ffn_mean"; None and None of what belongs to no layer."""
     found = _NAME.fullmatch(name)
-    return (int(found[1]), found[2]) if found else (None, None)
+    return (int(found[1]), f"{found[2]} {found[3]}" if found[2] else found[3]) if found else (None, None)
 
 
 def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str, grid: tuple[int, int] | None = None) -> Tensor:
-    """One vector an image, float32.
+    """One vector an image, float32; or all tokens, float16.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str, grid: 
         Image tokens, without class or register tokens.
     class_token : Tensor (B, D), optional
         Of BiGR, the condition token.
-    pooling : "mean", "cls", "max", "concat" or "quarters"
+    pooling : "mean", "cls", "max", "concat", "quarters" or "tokens"
         Mean over the tokens; the class token; maximum over the tokens; class token and mean side by side (DINOv2's probe); the means
         over the four quarters of the token grid side by side, which keep where things are (spatial pyramid, Lazebnik et al. 2006,
-        level 1). Of a grid with an odd side the quarters share its middle.
+        level 1). Of a grid with an odd side the quarters share its middle. "tokens" keeps all.
     grid : (int, int), optional
         Rows and columns of the token grid; a square by default.
 
@@ -51,6 +51,10 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str, grid: 
         For another pooling, one that needs a class token where there is none, or "quarters" of tokens that are no such grid.
     """
     check_poolings((pooling,), has_class_token=class_token is not None)
+    if pooling == "tokens":
+        if tokens.dim() != 3 or tokens.shape[1] < 2:
+            raise ValueError(f"pooling='tokens' needs several tokens, but the layer gives {list(tokens.shape[1:])} an image; use mean.")
+        return tokens.half()
     if pooling == "mean":
         return tokens.float().mean(1)
     if pooling == "max":

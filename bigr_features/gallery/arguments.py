@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .exact import normalized
-from .segments import Rows
+from ..data.item_reader import ID_LENGTH
+from ..functional.vectors import unit_length
 from .settings import GallerySettings
 
-ID_LENGTH = 32  # hexadecimal digits, as in a feature store
+
+@dataclass
+class Rows:
+    """Checked items on their way into a gallery.
+
+    labels : int64 (m,), -1 for none.
+    features, bits : arrays (m, D) and (m, bytes), or None.
+    sources, stamps, metadata, thumbnails : lists of str, str, JSON and bytes, each with None where there is none.
+    ids : list of str.
+    """
+
+    labels: np.ndarray
+    features: np.ndarray | None
+    bits: np.ndarray | None
+    sources: list[str | None]
+    stamps: list[str | None]
+    metadata: list[str | None]
+    thumbnails: list[bytes | None]
+    ids: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def check_features(features, dim: int | None, what: str = "features") -> np.ndarray:
-    """Floats (m, D), finite, none all zero, for which cosine is not defined.
+    """float16 or float32 (m, D), finite, none all zero, for which cosine is not defined.
 
     Raises
     ------
@@ -31,6 +53,9 @@ def check_features(features, dim: int | None, what: str = "features") -> np.ndar
         raise ValueError(
             f"{what} have {features.shape[1]} columns, but the gallery holds vectors of {dim}; take the same model, layer and pooling."
         )
+    if features.dtype not in (np.float16, np.float32):
+        with np.errstate(over="ignore"):
+            features = features.astype(np.float32)
     if not np.isfinite(features).all():
         where = np.flatnonzero(~np.isfinite(features).all(1))
         raise ValueError(f"{what} hold NaN or infinite values, first in row {where[0]} ({len(where)} of {len(features)} rows).")
@@ -61,35 +86,22 @@ def check_given(settings: GallerySettings, features, bits) -> None:
 
 
 def new_rows(
-    settings: GallerySettings,
-    dim: int | None,
-    num_bits: int | None,
-    features,
-    bits,
-    labels,
-    sources: Sequence[str | None] | None,
-    metadata: Sequence[dict] | None,
-    thumbnails: Sequence[bytes] | None,
+    settings: GallerySettings, dim: int | None, num_bits: int | None, features, bits, labels, sources, metadata, thumbnails, stamps
 ) -> Rows:
     """Checked items, still without ids."""
     check_given(settings, features, bits)
     features = None if features is None else check_features(features, dim)
-    if features is not None and features.dtype not in (np.float16, np.float32):
-        features = features.astype(np.float32)
     bits = None if bits is None else check_bits(bits, num_bits)
     count = len(bits) if features is None else len(features)
-    given = {"features": features, "bits": bits, "labels": labels, "sources": sources, "metadata": metadata, "thumbnails": thumbnails}
-    for name, values in given.items():
+    lists = {"sources": sources, "metadata": metadata, "thumbnails": thumbnails, "stamps": stamps}
+    for name, values in {"features": features, "bits": bits, "labels": labels, **lists}.items():
         if values is not None and len(values) != count:
             raise ValueError(f"there are {len(values)} {name} for {count} items; give one an item.")
-    return Rows(
-        np.empty(0, "S1"),
-        _labels(labels, count),
-        list(_items(sources, metadata, count)),
-        features,
-        bits,
-        None if thumbnails is None else list(thumbnails),
-    )
+    lists = {name: [None] * count if values is None else list(values) for name, values in lists.items()}
+    lists["sources"] = [None if source is None else str(source) for source in lists["sources"]]
+    lists["metadata"] = [_as_json(metadata, i) for i, metadata in enumerate(lists["metadata"])]
+    lists["thumbnails"] = [picture or None for picture in lists["thumbnails"]]
+    return Rows(_labels(labels, count), features, bits, **lists)
 
 
 def _labels(labels, count: int) -> np.ndarray:
@@ -121,20 +133,15 @@ def renamed(labels: np.ndarray, names: Sequence[str] | None, known: Sequence[str
     return numbers[labels], known
 
 
-def _items(sources, metadata, count: int) -> Iterator[dict]:
-    for i in range(count):
-        item = {}
-        if sources is not None and sources[i] is not None:
-            item["source"] = str(sources[i])
-        if metadata is not None and metadata[i]:
-            if not isinstance(metadata[i], dict):
-                raise TypeError(f"metadata of item {i} is a {type(metadata[i]).__name__}; expected a dictionary.")
-            try:
-                json.dumps(metadata[i], allow_nan=False)
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"metadata of item {i} cannot be written as JSON ({error}).") from error
-            item["metadata"] = metadata[i]
-        yield item
+def _as_json(metadata, i: int) -> str | None:
+    if not metadata:
+        return None
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata of item {i} is a {type(metadata).__name__}; expected a dictionary.")
+    try:
+        return json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"metadata of item {i} cannot be written as JSON ({error}).") from error
 
 
 def content_ids(rows: Rows) -> list[str]:
@@ -143,8 +150,8 @@ def content_ids(rows: Rows) -> list[str]:
     return [hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()[:ID_LENGTH] for row in stored]
 
 
-def new_ids(known, ids: Sequence[str], count: int, copies: str) -> tuple[list[str], dict[str, str]]:
-    """Ids for new items, none of them in `known`, and which of them are copies of which.
+def new_ids(known: Callable[[str], bool], ids: Sequence[str], count: int, copies: str) -> tuple[list[str], dict[str, str]]:
+    """Ids for new items, none of them `known`, and which of them are copies of which.
 
     Raises
     ------
@@ -160,11 +167,11 @@ def new_ids(known, ids: Sequence[str], count: int, copies: str) -> tuple[list[st
     duplicates: dict[str, str] = {}
     for item in map(_checked_id, ids):
         new = item
-        if new in taken or new in known:
+        if new in taken or known(new):
             if copies == "refuse":
                 raise ValueError(f"the id {item!r} is in the gallery already, or given twice; use update, or copies='number'.")
             number = next_number.get(item, 1)
-            while (new := f"{item}-{number}") in taken or new in known:
+            while (new := f"{item}-{number}") in taken or known(new):
                 number += 1
             next_number[item] = number + 1
             duplicates[new] = item
@@ -177,15 +184,24 @@ def _checked_id(item) -> str:
         raise TypeError(f"id {item!r} is a {type(item).__name__}; expected a string.")
     if not item or "\0" in item or item != item.strip():
         raise ValueError(f"id {item!r} is empty or has blanks at its ends; expected a plain string.")
+    if not item.isascii() and item != item.encode("utf-8", "replace").decode():
+        raise ValueError(f"id {item!r} cannot be written as UTF-8; expected a plain string.")
     return item
 
 
 def combined(features: np.ndarray | None, bits: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Several queries as one: the mean of their directions (1, D), and the bits (1, bytes) that more than half of them have."""
     if features is not None:
-        features = normalized(features).mean(0, keepdims=True)
+        features = unit_length(features).mean(0, keepdims=True)
         if not features.any():
             raise ValueError("the queries cancel out: the mean of their directions is zero; search by each of them.")
     if bits is not None:
         bits = np.packbits(np.unpackbits(bits, axis=1).mean(0, keepdims=True) > 0.5, axis=1)
     return features, bits
+
+
+def as_list(ids: Iterable[str]) -> list[str]:
+    """Ids as a list; TypeError for a single string, which would be taken letter by letter."""
+    if isinstance(ids, str):
+        raise TypeError(f"ids is one string, {ids!r}; give a list of ids.")
+    return [str(item) for item in ids]

@@ -2,130 +2,266 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from . import files
-from .collection import Collection
+from ..nearest.binarize import Binarizer
+from ..storage.append_file import AppendFile
+from ..storage.database import CHECK_LIMIT
+from .arguments import as_list
 from .settings import GallerySettings
+from .state import State, open_database, states_of
 
-VERIFY_LIMIT = 1 << 30  # bytes up to which the checksum of every file is compared when a gallery is opened
+log = logging.getLogger(__name__)
+
+NUMBERS = 900  # values that one SQL statement takes everywhere
+BATCH = 8192
 
 
 class Contents:
-    """A gallery on disk, opened for reading; see `Gallery`."""
+    """A gallery on disk, opened for reading: a snapshot, which stays as it is until `refresh`; see `Gallery`."""
 
-    def __init__(self, folder: str | Path, *, verify: bool | None = None):
+    def __init__(self, folder: str | Path, *, verify: bool | None = None, wait: float = 10.0):
         self.folder = Path(folder)
-        manifest = files.read_gallery_manifest(self.folder)
-        size = sum(entry["bytes"] for entry in files.entries(manifest))
-        files.check_files(self.folder, manifest, contents=size <= VERIFY_LIMIT if verify is None else verify)
-        self._set(Collection(self.folder, manifest))
+        self._database = open_database(self.folder, wait)
+        self._load()
+        size = sum(file.row_bytes * self._state.rows for file in self._files.values())
+        if verify or (verify is None and size <= CHECK_LIMIT):
+            self.verify(database=bool(verify))
 
-    def _set(self, collection: Collection) -> None:
-        self._collection = collection
-        self.__dict__.pop("_by_id", None)
+    def _load(self) -> None:
+        """Take a new snapshot, with its files open: one that is compacted away from now on can still be read."""
+        for attempt in range(100):
+            self._database.snapshot()
+            states = states_of(self._database)
+            try:
+                self._open(states)
+                return
+            except FileNotFoundError:  # unless a writer compacted the gallery just now
+                self._database.snapshot()
+                if attempt == 99 or states_of(self._database)[0].generation == states[0].generation:
+                    raise
+
+    def _open(self, states: list[State]) -> None:
+        """Be at the newest whole one of some states."""
+        self._state = self._whole(states)
+        self._files = {kind: AppendFile(self.folder / f["file"], f["dtype"], f["width"]) for kind, f in self._state.files.items()}
+        self._vectors = {kind: file.read(self._state.rows) for kind, file in self._files.items()}
+        generation, entry = self._state.generation, self._state.index
+        is_newest = generation == states[0].generation
+        self._living = "died IS NULL" if is_newest else f"born <= {generation} AND (died IS NULL OR died > {generation})"
+        dead = self._database.rows(f"SELECT row FROM items WHERE died <= {generation}")
+        self._dead = np.array([row for (row,) in dead], dtype=np.int64)
+        has_index = entry is not None and (self.folder / entry["file"]).is_file()
+        self._index_file = (self.folder / entry["file"]).open("rb") if has_index else None
+        for name in ("_rows", "_labels", "_binarizer", "ids"):
+            self.__dict__.pop(name, None)
+
+    def _whole(self, states: list[State]) -> State:
+        """The newest state of which all vectors are there: an older one in a folder that was copied during a change."""
+        short: list[Path] = []
+        for state in states:
+            files = [(AppendFile(self.folder / entry["file"], entry["dtype"], entry["width"])) for entry in state.files.values()]
+            lacking = [file.path for file in files if file.rows_there() < state.rows]
+            if not lacking and (state is states[0] or state.live):
+                if short:
+                    kept = f"{state.live} items, as of change {state.generation} of {states[0].generation}"
+                    log.warning("%s is incomplete, as in a copy made during a change; the gallery is read with %s", short[0], kept)
+                return state
+            short += lacking
+        raise ValueError(f"{short[0]} is truncated: the database knows more rows than it has. Copy the whole folder again, or index again.")
+
+    def refresh(self) -> bool:
+        """Read what other processes have written since; whether there was anything."""
+        before = self._state.generation
+        self._load()
+        return self._state.generation != before
+
+    def verify(self, *, database: bool = True) -> None:
+        """Compare the checksum of every append, and check the structure of the database; ValueError naming the damaged file."""
+        if database:
+            self._database.quick_check()
+        for kind, file in self._files.items():
+            name, done = self._state.files[kind]["file"], 0
+            query = "SELECT start, rows, sha256 FROM appends WHERE file = ? ORDER BY start"
+            for start, count, sha256 in self._database.rows(query, (name,)):
+                if start != done:
+                    raise self._database.damaged(f"it has no checksum of row {done} of {name}")
+                if start < self._state.rows:
+                    file.check(start, count, sha256)
+                done = start + count
+            if done < self._state.rows:
+                raise self._database.damaged(f"it has no checksum of row {done} of {name}")
+
+    def close(self) -> None:
+        """Close the files; the gallery cannot be used afterwards."""
+        self._vectors = {}
+        if self._index_file is not None:
+            self._index_file.close()
+        self._database.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     @property
     def settings(self) -> GallerySettings:
         """How it is searched."""
-        return self._collection.settings
+        return self._state.settings
 
     @property
     def embedding(self) -> dict | None:
         """What made the features: model, weights, layer, transform, ..."""
-        return self._collection.manifest["embedding"]
+        return self._state.embedding
 
     @property
     def class_names(self) -> list[str] | None:
         """Names by label."""
-        return self._collection.manifest["class_names"]
+        return self._state.class_names
 
     @property
     def dim(self) -> int | None:
         """Width of the features, once there are any."""
-        return self._collection.manifest["dim"]
+        return self._state.dim
 
     @property
     def num_bits(self) -> int | None:
         """Bits of an item, once there are any."""
-        return self._collection.manifest["num_bits"]
+        return self._state.num_bits
 
     @property
     def index_factory(self) -> str | None:
         """The faiss factory string of the index, once there is one."""
-        return self._collection.manifest["factory"]
+        return self._state.factory
+
+    @property
+    def generation(self) -> int:
+        """Number of the change that the gallery is read at; each one adds 1."""
+        return self._state.generation
 
     def __len__(self) -> int:
-        return len(self._collection.rows)
+        return self._state.live
 
     def __contains__(self, item: str) -> bool:
-        return self._find(item) is not None
+        return isinstance(item, str) and self._find(item) is not None
 
     def __repr__(self) -> str:
         index = self.index_factory or self.settings.index
         return f"Gallery({str(self.folder)!r}, {len(self)} items, {self.settings.metric}, index {index})"
 
-    @property
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """Numbers of the rows that are no tombstones."""
+        alive = np.ones(self._state.rows, dtype=bool)
+        alive[self._dead] = False
+        return np.flatnonzero(alive)
+
+    @cached_property
     def ids(self) -> np.ndarray:
         """Strings (n,), in the order in which they were added."""
-        return np.char.decode(self._collection.ids[self._collection.rows], "utf-8")
+        return np.array([item for (item,) in self._database.rows(f"SELECT id FROM items WHERE {self._living} ORDER BY row")], dtype=str)
 
     @property
     def labels(self) -> np.ndarray:
         """int64 (n,), -1 for an item without."""
-        return self._collection.labels[self._collection.rows]
+        return self._labels[self._rows]
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        """Labels of all rows."""
+        labels = np.full(self._state.rows, -1, dtype=np.int64)
+        found = self._database.rows(f"SELECT row, label FROM items WHERE label IS NOT NULL AND {self._living}")
+        if found:
+            rows, values = zip(*found, strict=True)
+            labels[list(rows)] = values
+        return labels
 
     @property
     def features(self) -> np.ndarray | None:
         """Vectors (n, D) as they were added, read into memory; None if the gallery holds bits alone."""
-        rows = self._collection.features
-        return None if rows is None else rows[self._collection.rows]
+        return self._vectors["features"][self._rows] if "features" in self._vectors else None
 
     @property
     def bits(self) -> np.ndarray | None:
         """Packed bits (n, ceil(K / 8)), read into memory; None if the gallery has none."""
-        rows = self._collection.bits
-        return None if rows is None else rows[self._collection.rows]
+        return self._vectors["bits"][self._rows] if "bits" in self._vectors else None
+
+    def vectors(self) -> dict[str, np.ndarray]:
+        """All rows of "features" and "bits", tombstones too, memory-mapped."""
+        return dict(self._vectors)
+
+    @cached_property
+    def _binarizer(self) -> Binarizer | None:
+        if not self._state.binarized:
+            return None
+        parts = {}
+        for name, shape, content in self._database.rows("SELECT name, shape, content FROM arrays"):
+            parts[name] = np.frombuffer(content, "<f4").reshape(json.loads(shape))
+        if parts["mean"].shape != (self.dim,) or ("rotation" in parts and parts["rotation"].shape != (self.dim, self.num_bits)):
+            raise self._database.damaged("its binarizer has other shapes than the vectors")
+        return Binarizer(**parts)
 
     def item(self, item: str) -> dict:
         """id, label, class_name, source and metadata of an item."""
-        return self._described(self._row_of(item))
+        return next(self._described([self._row_of(item)]))
 
     def items(self) -> Iterator[dict]:
         """What `item` gives, for every item."""
-        return map(self._described, self._collection.rows)
+        for start in range(0, len(self._rows), BATCH):
+            yield from self._described(self._rows[start : start + BATCH])
+
+    def batches(self, size: int = BATCH) -> Iterator[dict]:
+        """Items some at a time, for programs that read all of a large gallery: `size` dictionaries in "items", "features" and "bits"."""
+        if size < 1:
+            raise ValueError(f"size={size}; expected 1 or more items a batch.")
+        for start in range(0, len(self._rows), size):
+            rows = self._rows[start : start + size]
+            vectors = {kind: self._vectors[kind][rows] if kind in self._vectors else None for kind in ("features", "bits")}
+            yield {"items": list(self._described(rows)), **vectors}
 
     def thumbnail(self, item: str) -> bytes | None:
         """The encoded small picture of an item, if there is one."""
-        segment, row = self._collection.place(self._row_of(item))
-        return segment.thumbnails[row] or None if segment.thumbnails is not None else None
+        found = self._database.rows("SELECT picture FROM thumbnails WHERE row = ?", (int(self._row_of(item)),))
+        return bytes(found[0][0]) if found else None
 
-    def _described(self, row: int) -> dict:
-        segment, place = self._collection.place(row)
-        label, names = int(self._collection.labels[row]), self.class_names or []
-        return {
-            "id": self._collection.ids[row].decode(),
-            "label": None if label < 0 else label,
-            "class_name": names[label] if 0 <= label < len(names) else None,
-            "source": segment.items[place].get("source"),
-            "metadata": segment.items[place].get("metadata") or {},
-        }
+    def _columns(self, rows: Iterable[int], columns: str) -> dict[int, tuple]:
+        """Columns of the table of items, by row."""
+        rows, found = [int(row) for row in rows], {}
+        for start in range(0, len(rows), NUMBERS):
+            part = rows[start : start + NUMBERS]
+            marks = ", ".join("?" * len(part))
+            found |= {row: rest for row, *rest in self._database.rows(f"SELECT row, {columns} FROM items WHERE row IN ({marks})", part)}
+        return found
 
-    @cached_property
-    def _by_id(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids in their order as bytes, and the row of each."""
-        rows = self._collection.rows
-        order = rows[np.argsort(self._collection.ids[rows], kind="stable")]
-        return self._collection.ids[order], order
+    def _described(self, rows: Iterable[int]) -> Iterator[dict]:
+        found, names = self._columns(rows, "id, label, source, metadata"), self.class_names or []
+        for row in map(int, rows):
+            item, label, source, metadata = found[row]
+            named = label is not None and 0 <= label < len(names)
+            yield {
+                "id": item,
+                "label": label,
+                "class_name": names[label] if named else None,
+                "source": decoded_source(source),
+                "metadata": json.loads(metadata) if metadata else {},
+            }
+
+    def sources(self) -> Iterator[tuple[int, str, str, str | None]]:
+        """Row, id, source and stamp of every item with a source."""
+        for row, item, source, stamp in self._database.rows(f"SELECT row, id, source, stamp FROM items WHERE {self._living} ORDER BY row"):
+            if source is not None:
+                yield row, item, decoded_source(source), stamp
 
     def _find(self, item: str) -> int | None:
-        ids, rows = self._by_id
-        place = int(np.searchsorted(ids, np.array(item.encode())))
-        return int(rows[place]) if place < len(ids) and ids[place] == item.encode() else None
+        found = self._database.rows(f"SELECT row FROM items WHERE id = ? AND {self._living}", (_readable(item),))
+        return found[0][0] if found else None
 
     def _row_of(self, item: str) -> int:
         """Row of an id, or of the beginning of one; numbered copies of an image are not meant by its beginning alone."""
@@ -147,22 +283,29 @@ class Contents:
 
     def _beginning_with(self, begin: str) -> list[str]:
         """The first one or two ids that begin so, copies of the first left out."""
-        ids, _ = self._by_id
-        place, found = int(np.searchsorted(ids, np.array(begin.encode()))), []
-        while begin and place < len(ids) and len(found) < 2 and ids[place].startswith(begin.encode()):
-            item = ids[place].decode()
-            if not found or not item.startswith(f"{found[0]}-"):
-                found.append(item)
-            place += 1
-        return found
+        if not begin:
+            return []
+        between = (_readable(begin), f"{_readable(begin)}\U0010ffff")
+        query = f"SELECT id FROM items WHERE id >= ? AND id < ? AND {self._living}"
+        found = self._database.rows(f"{query} ORDER BY id LIMIT 1", between)
+        if found:
+            first = found[0][0]
+            other = (first, len(first) + 1, f"{first}-")
+            found += self._database.rows(f"{query} AND id != ? AND substr(id, 1, ?) != ? ORDER BY id LIMIT 1", (*between, *other))
+        return [item for (item,) in found]
 
     def resolve(self, ids: Iterable[str]) -> list[str]:
         """Whole ids, of ids or of beginnings that belong to one item only; ValueError for an unknown one."""
-        return [self._collection.ids[self._row_of(item)].decode() for item in as_list(ids)]
+        rows = [self._row_of(item) for item in as_list(ids)]
+        found = self._columns(rows, "id")
+        return [found[row][0] for row in rows]
 
 
-def as_list(ids: Iterable[str]) -> list[str]:
-    """Ids as a list; TypeError for a single string, which would be taken letter by letter."""
-    if isinstance(ids, str):
-        raise TypeError(f"ids is one string, {ids!r}; give a list of ids.")
-    return [str(item) for item in ids]
+def decoded_source(source: bytes | None) -> str | None:
+    """A source as the file system names it, whatever its encoding."""
+    return None if source is None else bytes(source).decode("utf-8", "surrogateescape")
+
+
+def _readable(text: str) -> str:
+    """Text that a database can be asked for: no id holds what UTF-8 cannot write."""
+    return text.encode("utf-8", "replace").decode()

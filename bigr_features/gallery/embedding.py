@@ -14,15 +14,17 @@ from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
 from ..data.items import reason_of
 from ..data.modes import upright
-from ..features.inputs import image_transform
+from ..features.inputs import image_transform, preprocessing_of
 from ..features.readout import Readout, check_inputs, layer_count, read_out
+from ..features.store import identity_of
 from ..functional.inference import autocast, evaluating
-from .collection import new_index
-from .gallery import embedding_of
-from .index import chosen_factory
+from ..functional.pooling import layer_and_pooling
+from ..nearest.index import chosen_factory
+from .queries import new_index
 from .settings import GallerySettings
 
 QUERIES_AT_A_TIME = 64
+GIVEN = "given in Python"  # weights of a model that was given as an object
 BEST_LAYERS = {"bigr_nano.fashion_mnist": 6}  # of highest mAP on training images: benchmarks/retrieval.py
 
 
@@ -68,7 +70,7 @@ class Embedder:
         weights: str = "pretrained",
         dtype: str = "fp32",
     ):
-        self.model, self.settings, self.dtype = model, settings, dtype
+        self.model, self.settings, self.dtype, self.name = model, settings, dtype, name
         self.device = next(model.parameters()).device
         autocast(self.device, dtype)
         layers = (default_layer(model, name) if layer is None else layer,) if settings.has_features else ()
@@ -78,7 +80,7 @@ class Embedder:
             "model": name or type(model).__name__,
             "weights": weights,
             "weights_sha256": fingerprint(model),
-            "transform": " ".join(repr(self.transform).split()),
+            "preprocessing": preprocessing_of(model),
             "mask_ratio": 0.0,
             "condition": "null",
             "sample_bits": False,
@@ -86,6 +88,43 @@ class Embedder:
             "dtype": dtype,
         }
         self.description = embedding_of(made, self.readout.names[0])
+
+    @classmethod
+    def of(cls, model: nn.Module | str, settings: GallerySettings, **options) -> Embedder:
+        """An embedder of a timm model, or of a pretrained one by its name."""
+        import timm
+
+        if isinstance(model, str):
+            return cls(timm.create_model(model, pretrained=True, num_classes=0).eval(), settings, name=model, **options)
+        config = getattr(model, "pretrained_cfg", None) or {}
+        name = ".".join(filter(None, (config.get("architecture"), config.get("tag")))) or type(model).__name__
+        return cls(model, settings, name=name, weights=GIVEN, **options)
+
+    @classmethod
+    def from_description(cls, made: dict | None, settings: GallerySettings) -> Embedder:
+        """The embedder that a gallery describes.
+
+        Raises
+        ------
+        ValueError
+            If the description does not say how to make it: random weights, a model with arguments, or one given as an object.
+        """
+        import timm
+
+        name, _, arguments = str((made or {}).get("model") or "").partition(" ")
+        weights = str((made or {}).get("weights") or "")
+        if not name or arguments or weights.startswith(("random", GIVEN)) or not timm.is_model(name.partition(".")[0]):
+            what = f"{made['model']} with {weights or 'unknown'} weights" if made else "of which it says nothing"
+            raise ValueError(f"the gallery was made with a model ({what}) that cannot be made from its name; set gallery.embedder.")
+        layer, pooling = layer_and_pooling(made["feature"])
+        source = {"checkpoint_path": weights} if Path(weights).is_file() else {"pretrained": True}
+        model = timm.create_model(name, num_classes=0, **source).eval()
+        embedder = cls(
+            model, settings, layer=layer, pooling=pooling or "mean", name=name, weights=weights, dtype=made.get("dtype") or "fp32"
+        )
+        if embedder.description["weights_sha256"] != made.get("weights_sha256"):
+            raise ValueError(f"the gallery was made with other weights of {name} than those that timm loads; set gallery.embedder.")
+        return embedder
 
     def check_index(self) -> None:
         """Raise ValueError if faiss cannot make the index that the settings name, before any image is read."""
@@ -139,3 +178,8 @@ def opened(image: Image.Image | str | Path) -> Image.Image:
             return upright(encoded)
     except Exception as error:  # decoders raise almost anything on damaged files
         raise ValueError(f"{image} cannot be read as an image ({reason_of(error)}).") from error
+
+
+def embedding_of(manifest: dict, feature: str) -> dict:
+    """What makes a feature of a store: the fields that must agree between a gallery and its queries, and where the weights came from."""
+    return {"feature": feature, "weights": manifest.get("weights"), **identity_of(manifest)}

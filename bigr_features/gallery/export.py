@@ -1,17 +1,19 @@
-"""A gallery as a table for other programs: Parquet, and LanceDB for collections beyond memory.   n items, D features, K bits"""
+"""A gallery for other programs: Parquet, LanceDB for collections beyond memory, FiftyOne.   n items, D features, K bits"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ..storage.atomic import replacing
+from ..storage.atomic import replacing, write_atomically
+from ..storage.json_files import json_bytes
 from .contents import Contents
 
-ROWS = 8192
+PNG = b"\x89PNG"
 
 
 def to_parquet(gallery: Contents, path: str | Path) -> None:
@@ -58,6 +60,53 @@ def to_lance(gallery: Contents, uri: str | Path, table: str = "gallery"):
         raise ValueError(f"{uri} has a table {table!r} already; drop it, or give another name.") from error
 
 
+def to_fiftyone(gallery: Contents, folder: str | Path) -> Path:
+    """Write a data set that FiftyOne opens: `fiftyone.Dataset.from_dir(folder, dataset_type=fiftyone.types.FiftyOneDataset)`.
+
+    Samples have filepath, gallery_id, ground_truth, metadata as `about`, and the features as `embedding`. Images stay where they are; one
+    that is no file of its own is written below `data`, from its thumbnail.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    folder : str or Path
+        New or empty.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something in the folder.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already, and not empty; give a new folder.")
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    about = {"embedding": gallery.embedding, "settings": gallery.settings.as_json()}
+    metadata = {"name": gallery.folder.name, "media_type": "image", "info": {"bigr_features": about}}
+    write_atomically(folder / "metadata.json", json_bytes(metadata))
+    with replacing(folder / "samples.json") as temporary, temporary.open("w") as file:
+        separator = '{"samples": ['
+        for batch in gallery.batches():
+            for i, item in enumerate(batch["items"]):
+                vector = None if batch["features"] is None else batch["features"][i].astype(float).tolist()
+                file.write(separator + "\n" + json.dumps(_sample(gallery, item, vector, folder), allow_nan=False))
+                separator = ","
+        file.write("\n]}\n" if separator == "," else '{"samples": []}\n')
+    return folder
+
+
+def _sample(gallery: Contents, item: dict, vector: list[float] | None, folder: Path) -> dict:
+    path = Path(item["source"] or "")
+    if not path.is_file():
+        picture = gallery.thumbnail(item["id"]) or b""
+        path = Path("data") / f"{hashlib.sha256(item['id'].encode()).hexdigest()[:32]}{'.png' if picture[:4] == PNG else '.jpg'}"
+        (folder / path).write_bytes(picture)
+    named = item["class_name"] or (None if item["label"] is None else str(item["label"]))
+    truth = None if named is None else {"_cls": "Classification", "tags": [], "label": named}
+    sample = {"filepath": str(path), "tags": [], "metadata": None, "_media_type": "image", "gallery_id": item["id"], "ground_truth": truth}
+    return {**sample, "about": item["metadata"], **({} if vector is None else {"embedding": vector})}
+
+
 def _pyarrow(part: str):
     from importlib import import_module
 
@@ -82,18 +131,17 @@ def _schema(gallery: Contents, lists: bool = False):
 
 def _batches(gallery: Contents, lists: bool = False) -> Iterator:
     pa = _pyarrow("")
-    schema, collection = _schema(gallery, lists), gallery._collection
-    for start in range(0, len(gallery), ROWS):
-        rows = collection.rows[start : start + ROWS]
-        items = [gallery._described(row) for row in rows]
+    schema = _schema(gallery, lists)
+    for batch in gallery.batches():
+        items = batch["items"]
         columns = {name: [item[name] for item in items] for name in ("id", "label", "class_name", "source")}
         columns["metadata"] = [json.dumps(item["metadata"]) for item in items]
         arrays = [pa.array(columns[name], schema.field(name).type) for name in columns]
         if gallery.dim is not None:
-            values = pa.array(np.asarray(collection.features[rows], np.float32).ravel())
+            values = pa.array(np.asarray(batch["features"], np.float32).ravel())
             arrays.append(pa.FixedSizeListArray.from_arrays(values, gallery.dim))
         if gallery.num_bits is not None:
-            bits = np.ascontiguousarray(collection.bits[rows])
+            bits = np.ascontiguousarray(batch["bits"])
             size = bits.shape[1]
             as_bytes = pa.array([row.tobytes() for row in bits], pa.binary(size))
             arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(bits.ravel()), size) if lists else as_bytes)

@@ -1,92 +1,90 @@
-"""A searchable set of images on disk: vectors, bits, ids, labels and an index that always belong together.
-
-n items, m of them new, D features, K bits
-"""
+"""A searchable set of images on disk: vectors, bits, ids, labels and an index that always belong together.   D features, K bits"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
+from torch import nn
 
-from ..features.store import IDENTITY
-from . import arguments, files
-from .contents import as_list
-from .export import to_lance, to_parquet
-from .queries import Queries
-from .segments import Rows
+from .cards import Card
+from .changes import Changes, check_free
+from .embedding import Embedder, embedding_of, opened
+from .explain import Explanation, explain, item_image
+from .export import to_fiftyone, to_lance, to_parquet
+from .hits import Hits
+from .images import add_images, thumbnail_of
 from .settings import GallerySettings
 
-log = logging.getLogger(__name__)
+STORE_BATCH = 20_000
 
 
-@dataclass(frozen=True)
-class Added:
-    """Ids of the items that were added, in order; and for each copy of an image, its id and the id of the first one."""
+class Gallery(Changes):
+    """A gallery, opened; `Gallery.create` makes an empty one, `Gallery.from_folder` one of images. A context manager.
 
-    ids: list[str]
-    duplicates: dict[str, str]
-
-
-class Gallery(Queries):
-    """A gallery, opened. `Gallery.create` makes a new one.
+    It is a snapshot: what other processes write is seen after `refresh`, or after a change of one's own.
 
     Parameters
     ----------
     folder : str or Path
     verify : bool, optional
-        Compare the SHA-256 of every file now; by default if they are below 1 GiB together. Sizes are always compared.
+        Compare the checksums of all vectors and the structure of the database now; by default if they are small.
+    wait : float
+        Seconds for which a change waits for another writer.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no gallery, or a file is missing, cut short or damaged. A missing or damaged index is made again instead.
+    FileNotFoundError, ValueError, OSError
+        If there is no gallery, it is of another layout, or a file is missing, cut short or damaged. A missing or damaged index is made
+        again instead.
     """
 
+    _embedder: Embedder | None = None
+
     @classmethod
-    def create(
+    def from_folder(
         cls,
-        folder: str | Path,
-        settings: GallerySettings | None = None,
+        source: str | Path,
+        model: nn.Module | str,
+        out: str | Path | None = None,
         *,
-        embedding: dict | None = None,
-        class_names: Sequence[str] | None = None,
+        layer: int | None = None,
+        pooling: str = "mean",
+        split: str = "train",
+        progress: bool = True,
         **fields,
     ) -> Gallery:
-        """A new, empty gallery.
+        """A new gallery of the images of a folder, or of any other source of images.
 
         Parameters
         ----------
-        folder : str or Path
-            New or empty.
-        settings : GallerySettings, optional
-            Or its fields by name: metric="hamming", binarize="itq", ...
-        embedding : dict, optional
-            What makes the features, as JSON; see `check_embedding`.
-        class_names : sequence of str, optional
-            Names by label.
-
-        Raises
-        ------
-        FileExistsError
-            If there is a gallery, or anything else, already.
+        source, split : str
+            As in `open_images`.
+        model : timm model, or the name of a pretrained one
+        out : str or Path, optional
+            New folder of the gallery; by default a temporary one, which is deleted at the end of the program.
+        layer, pooling : int, str
+            As for `Embedder`.
+        progress : bool
+            Show a progress bar.
+        **fields
+            Of `GallerySettings`.
         """
-        folder = Path(folder)
-        _check_free(folder)
-        settings = GallerySettings().replaced(**fields) if settings is None else settings.replaced(**fields)
-        empty = dict.fromkeys(("dim", "num_bits", "removed", "binarizer", "index_file", "factory"))
-        names = None if class_names is None else list(class_names)
-        about = {"settings": settings.as_json(), "embedding": embedding, "class_names": names}
-        with files.Writer(folder, None) as writer:
-            writer.commit({**about, **empty, "num_rows": 0, "num_removed": 0, "segments": []})
-        return cls(folder)
+        settings = GallerySettings().replaced(**fields)
+        embedder = Embedder.of(model, settings, layer=layer, pooling=pooling)
+        temporary = tempfile.TemporaryDirectory(prefix="gallery_") if out is None else None
+        gallery = cls.create(temporary.name if out is None else out, settings, embedding=embedder.description)
+        gallery._embedder, gallery._temporary = embedder, temporary
+        add_images(gallery, embedder, source, split, progress=progress)
+        return gallery
 
     @classmethod
     def from_store(cls, folder: str | Path, store, feature: str | None = None, bits: str = "bits", **fields) -> Gallery:
-        """A new gallery of everything in a feature store, whose vectors pass through memory once.
+        """A new gallery of everything in a feature store, which Ray workers may have written.
 
         Parameters
         ----------
@@ -105,144 +103,96 @@ class Gallery(Queries):
             raise ValueError(f"metric {settings.metric!r} compares features; give one of {', '.join(store.names)} as `feature`.")
         vectors = store.features(feature) if settings.has_features else None
         packed = store.features(bits, packed=True) if settings.takes_bits else None
+        check_free(Path(folder))
         embedding = embedding_of(store.manifest, feature if settings.has_features else bits)
-        _check_free(Path(folder))
         gallery = cls.create(folder, settings, embedding=embedding, class_names=store.class_names)
-        gallery.add(vectors, bits=packed, ids=list(store.ids), labels=store.labels, sources=list(store.sources))
+
+        def batches():
+            for start in range(0, len(store), STORE_BATCH):
+                part = slice(start, start + STORE_BATCH)
+                rows = [None if given is None else given[part] for given in (vectors, packed)]
+                labels = None if store.labels is None else store.labels[part]
+                yield (*rows, store.ids[part].tolist(), labels, store.sources[part].tolist(), None, None, None, "refuse", None)
+
+        gallery._add_batches(batches(), None)
         return gallery
 
-    def add(
-        self,
-        features: np.ndarray | None = None,
-        *,
-        bits: np.ndarray | None = None,
-        ids: Sequence[str] | None = None,
-        labels: np.ndarray | None = None,
-        sources: Sequence[str] | None = None,
-        metadata: Sequence[dict] | None = None,
-        thumbnails: Sequence[bytes] | None = None,
-        copies: str = "refuse",
-        class_names: Sequence[str] | None = None,
-        embedding: dict | None = None,
-    ) -> Added:
-        """Add items: all of them, or, if anything is wrong or the process is killed, none.
+    @property
+    def embedder(self) -> Embedder:
+        """The model that made the gallery, ready to read queries; set it where the gallery does not say how to make it."""
+        if self._embedder is None:
+            self._embedder = Embedder.from_description(self.embedding, self.settings)
+        return self._embedder
+
+    @embedder.setter
+    def embedder(self, embedder: Embedder) -> None:
+        self.check_embedding(embedder.description)
+        self._embedder = embedder
+
+    def search(self, features: Any = None, *, bits: np.ndarray | None = None, k: int = 10, **options) -> Hits:
+        """The k nearest items of each query.
 
         Parameters
         ----------
-        features : float array (m, D)
-            For metric "cosine" and "two_stage", and for "hamming" with `binarize`.
-        bits : uint8 array (m, ceil(K / 8))
-            Packed as by `packing.pack_bits`; for metric "hamming" and "two_stage" without `binarize`.
-        ids : sequence of str, optional
-            By default the shortened SHA-256 of each row; copies of a row that is there already get "-1", "-2", ...
-        labels : int array (m,), optional
-        sources : sequence of str, optional
-            Where each item came from.
-        metadata : sequence of dict, optional
-            Anything that JSON holds, one dictionary an item.
-        thumbnails : sequence of bytes, optional
-            Encoded small pictures, for result sheets.
-        copies : "refuse" or "number"
-            What is done about given ids that are there already, or come twice: an error, or "-1", "-2", ... at their end.
-        class_names : sequence of str, optional
-            What the labels mean here: they become the gallery's own labels of these names, and new names are appended to its own.
-        embedding : dict, optional
-            What made the features; see `check_embedding`.
+        features : float array (Q, D), image, id, or a list of images or ids
+            An image is a path, a Pillow image or uint8 pixels (H, W) or (H, W, 3), which the gallery's own model reads. Ids are of items
+            of the gallery, which do not find themselves.
+        bits : uint8 array (Q, ceil(K / 8))
+            As for `add`.
+        k : int
+            At most the number of items to choose from.
+        **options
+            Of `Queries.search`: label, exclude, combine, embedding.
 
         Raises
         ------
-        TypeError, ValueError
-            For NaN, another width, another number of labels, an id that is there already, ...
-        BlockingIOError
-            If another process is changing the gallery.
+        FileNotFoundError, TypeError, ValueError
+            For a text that is neither a file nor an id, images and ids in one list, ..., and as `Queries.search`.
         """
-        self.check_embedding(embedding)
-        rows = arguments.new_rows(self.settings, self.dim, self.num_bits, features, bits, labels, sources, metadata, thumbnails)
-        rows.labels, names = arguments.renamed(rows.labels, class_names, self.class_names)
-        if ids is None:
-            ids, copies = arguments.content_ids(rows), "number"
-        ids, duplicates = arguments.new_ids(self, ids, len(rows), copies)
-        if duplicates:
-            log.warning("%d of %d items are copies of others; they are kept, under numbered ids", len(duplicates), len(ids))
-        if len(rows):
-            rows.ids = np.array([item.encode() for item in ids], dtype="S")
-            self._set(self._collection.changed(rows, class_names=names))
-        return Added(ids, duplicates)
+        queries = features
+        if (isinstance(queries, np.ndarray) and _is_image(queries)) or not isinstance(queries, np.ndarray | type(None) | list | tuple):
+            queries = [queries]
+        if not isinstance(queries, list | tuple):
+            return super().search(queries, bits=bits, k=k, **options)
+        if not queries:
+            raise ValueError("there is no query; give an image, an id, or a list of them.")
+        if all(isinstance(query, np.ndarray) and query.ndim == 1 and query.dtype.kind == "f" for query in queries):
+            return super().search(np.stack(queries), bits=bits, k=k, **options)
+        kinds = {"image" if _is_image(query) else self._kind_of(query) for query in queries}
+        if len(kinds) > 1:
+            raise ValueError("the queries are images and ids; search by one kind at a time.")
+        if kinds == {"id"}:
+            cards = [Card(self.thumbnail(item), (f"query {item[:12]}",)) for item in queries]
+            return self._with_cards(self.search_ids(queries, k=k, **options), cards, options)
+        images = [Image.fromarray(query) if isinstance(query, np.ndarray) else opened(query) for query in queries]
+        vectors = self.embedder.embed_images(images)
+        hits = super().search(**vectors, k=k, **{"embedding": self.embedder.description, **options})
+        names = [Path(query).name if isinstance(query, str | Path) else "query" for query in queries]
+        return self._with_cards(hits, [Card(thumbnail_of(image, 128), (name,)) for image, name in zip(images, names, strict=True)], options)
 
-    def remove(self, ids: Iterable[str]) -> int:
-        """Remove items by id; all, or none if one is unknown. Returns how many there were.
+    def _with_cards(self, hits: Hits, cards: Sequence[Card], options: dict) -> Hits:
+        cards = cards[:1] if options.get("combine") else cards
+        return Hits(hits.ids, hits.scores, hits.labels, self, tuple(cards))
 
-        Removed rows stay in the files and the index, where they no longer count, until they outnumber the others.
-        """
-        rows = np.unique(np.array([self._row_of(item) for item in as_list(ids)], dtype=np.int64))
-        if len(rows):
-            self._set(self._collection.changed(remove=rows))
-        return len(rows)
+    def _kind_of(self, query) -> str:
+        if not isinstance(query, str | Path):
+            expected = "expected a float array (Q, D), an image, a path, an id, or a list of images or ids"
+            raise TypeError(f"a query is a {type(query).__name__}; {expected}.")
+        if Path(query).is_file():
+            return "image"
+        try:
+            self._row_of(str(query))
+        except ValueError as error:
+            raise FileNotFoundError(f"{str(query)!r} is neither an image file nor an id ({error})") from error
+        return "id"
 
-    def update(
-        self,
-        ids: Iterable[str],
-        features: np.ndarray | None = None,
-        *,
-        bits: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-        metadata: Sequence[dict] | None = None,
-        embedding: dict | None = None,
-    ) -> None:
-        """Give items new vectors, labels or metadata under their old ids; what is not given stays. All, or none."""
-        self.check_embedding(embedding)
-        rows = np.array([self._row_of(item) for item in as_list(ids)], dtype=np.int64)
-        if len(np.unique(rows)) != len(rows):
-            raise ValueError("an id is given twice; give each item to be updated once.")
-        if not len(rows):
-            return
-        old, places = self._collection, [self._collection.place(row) for row in rows]
-        pictures = [segment.thumbnails[row] if segment.thumbnails is not None else b"" for segment, row in places]
-        if features is None and old.features is not None:
-            features = old.features[rows]
-        if bits is None and self.settings.takes_bits:
-            bits = old.bits[rows]
-        new: Rows = arguments.new_rows(
-            self.settings,
-            self.dim,
-            self.num_bits,
-            features,
-            bits,
-            old.labels[rows] if labels is None else labels,
-            [segment.items[row].get("source") for segment, row in places],
-            [segment.items[row].get("metadata") for segment, row in places] if metadata is None else metadata,
-            pictures if any(pictures) else None,
-        )
-        new.ids = old.ids[rows]
-        self._set(old.changed(new, rows))
-
-    def save(self, folder: str | Path | None = None) -> Gallery:
-        """Write everything anew, without removed rows, bits and index learned from all that is left; returns the gallery written.
-
-        Parameters
-        ----------
-        folder : str or Path, optional
-            Another folder, new, empty, or with a gallery that is then replaced; by default this gallery's own.
-        """
-        if folder is None or Path(folder).resolve() == self.folder.resolve():
-            self._set(self._collection.changed(rewrite=True))
-            return self
-        other = Path(folder)
-        there = (other / files.MANIFEST).is_file()
-        if not there:
-            _check_free(other)
-        with files.Writer(other, files.read_gallery_manifest(other)["generation"] if there else None) as writer:
-            writer.commit(self._collection.rewritten(writer)[0])
-        return Gallery(other)
-
-    def reindex(self, **fields) -> None:
-        """Search in another way (fields of `GallerySettings`): bits and index are made again, vectors and ids stay."""
-        settings, old = self.settings.replaced(**fields), self._collection
-        if len(self) and settings.has_features and old.features is None:
-            raise ValueError(f"the gallery holds bits alone, but metric {settings.metric!r} needs features; make a new gallery.")
-        if len(self) and settings.takes_bits and not self.settings.takes_bits:
-            raise ValueError("the gallery was given no bits; set binarize='sign' or 'itq', or make a new gallery.")
-        self._set(old.changed(rewrite=True, settings=settings))
+    def explain(self, query: Any, hit: str) -> Explanation:
+        """Why an item is found by a query, an image or an id: the tokens of both that are alike, as heat maps; a notebook shows them."""
+        if not _is_image(query) and self._kind_of(query) == "id":
+            image = item_image(self, query)
+        else:
+            image = Image.fromarray(query) if isinstance(query, np.ndarray) else opened(query)
+        return explain(self.embedder, image, item_image(self, hit))
 
     def to_parquet(self, path: str | Path) -> None:
         """Write ids, labels, sources, metadata, features and bits as one Parquet file; see `export.to_parquet`."""
@@ -252,15 +202,12 @@ class Gallery(Queries):
         """Write the items as a table of LanceDB, for collections beyond memory; see `export.to_lance`."""
         return to_lance(self, uri, table)
 
+    def to_fiftyone(self, folder: str | Path) -> Path:
+        """Write the items as a data set of FiftyOne; see `export.to_fiftyone`."""
+        return to_fiftyone(self, folder)
 
-def embedding_of(manifest: dict, feature: str) -> dict:
-    """What makes a feature of a store: the fields that must agree between a gallery and its queries, and where the weights came from."""
-    return {"feature": feature, **{field: manifest.get(field) for field in ("weights", *IDENTITY)}}
 
-
-def _check_free(folder: Path) -> None:
-    if (folder / files.MANIFEST).is_file():
-        raise FileExistsError(f"{folder} holds a gallery already; open it with Gallery(...), or give a new folder.")
-    ours = (".lock", f".{files.MANIFEST}.")  # of a gallery that was killed before it was one
-    if folder.exists() and not (folder.is_dir() and all(path.name.startswith(ours) for path in folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already, and not empty; give a new folder.")
+def _is_image(query) -> bool:
+    if isinstance(query, np.ndarray):
+        return query.dtype == np.uint8 and (query.ndim == 2 or (query.ndim == 3 and query.shape[2] == 3))
+    return isinstance(query, Image.Image)

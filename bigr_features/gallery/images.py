@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..data.folders import image_suffixes
-from ..data.item_reader import pixel_id
-from ..data.items import Files, Items, reason_of
-from ..data.modes import upright
-from ..data.sources import open_items
+from ..data.item_reader import Batch, ItemReader, read_batches
+from ..data.items import Items
 from ..functional.checks import some
 from ..functional.printing import one_line
+from .changes import Changes
 from .embedding import Embedder
-from .gallery import Gallery
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +53,16 @@ class AddReport:
 
 
 def add_images(
-    gallery: Gallery,
+    gallery: Changes,
     embedder: Embedder,
     source: str | Path,
     split: str = "train",
     *,
     limit: int | None = None,
+    positions: Sequence[int] | None = None,
     batch_size: int = 64,
     commit_every: int = 20_000,
+    commit_seconds: float = 60,
     thumbnail_size: int = 128,
     num_workers: int = 0,
     progress: bool = True,
@@ -79,10 +81,12 @@ def add_images(
         As in `open_images`; or one image file.
     limit : int, optional
         Take the first images only.
+    positions : sequence of int, optional
+        Take these images only, by their number in the source.
     batch_size : int
         Images a forward pass.
-    commit_every : int
-        Images after which the gallery is written.
+    commit_every, commit_seconds : int, float
+        Images, or seconds, after which the gallery is written.
     thumbnail_size : int
         Pixels a side of the pictures kept for result sheets; 0 for none.
     num_workers : int
@@ -98,127 +102,90 @@ def add_images(
     from tqdm import tqdm
 
     gallery.check_embedding(embedder.description)
-    source = str(Path(source).resolve()) if Path(source).exists() else str(source)
-    reader = _Reader(source, split, limit, embedder, thumbnail_size)
-    items, report, batch = reader.items, AddReport(), _Waiting()
-    if len(items) == 0:
-        raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
-    known = {(item["id"].partition("-")[0], item["source"]) for item in gallery.items()}
-    chunks = [np.arange(i, min(i + batch_size, len(items))) for i in range(0, len(items), batch_size)]
-    with tqdm(total=len(items), unit="image", desc="index", disable=None if progress else True) as bar:
-        for chunk, (images, skipped) in zip(chunks, _read(reader, chunks, num_workers), strict=True):
-            for name, reason in skipped:
-                log.warning("skipped %s: %s", one_line(name), reason)
-            report.skipped += skipped
-            fresh = [image for image in images if (image.id, image.source) not in known]
-            report.known += len(images) - len(fresh)
+    reader = reader_of(source, split, limit, embedder, thumbnail_size)
+    report, waiting = AddReport(), _Waiting(gallery, reader.items, embedder.description)
+    there = {(item.partition("-")[0], place): stamp for _, item, place, stamp in gallery.sources()}
+    unchanged = {place: stamp for (_, place), stamp in there.items() if stamp is not None}
+    wanted, stamps = [], {}
+    for i in range(len(reader.items)) if positions is None else positions:
+        stamps[i] = stamp_of(reader.items.name(i))
+        if stamps[i] is None or unchanged.get(reader.items.name(i)) != stamps[i]:
+            wanted.append(i)
+        else:
+            report.known += 1
+    chunks = [np.array(wanted[i : i + batch_size]) for i in range(0, len(wanted), batch_size)]
+    written = time.monotonic()
+    with tqdm(total=len(wanted), unit="image", desc="index", disable=None if progress else True) as bar:
+        for chunk, batch in zip(chunks, read_batches(reader, chunks, num_workers), strict=True):
+            for skipped in batch.skipped:
+                log.warning("skipped %s: %s", one_line(skipped["name"]), skipped["reason"])
+            report.skipped += [(skipped["name"], skipped["reason"]) for skipped in batch.skipped]
+            fresh = [i for i, place in enumerate(zip(batch.ids, batch.sources, strict=True)) if place not in there]
+            report.known += len(batch.ids) - len(fresh)
             if fresh:
-                batch.add(fresh, embedder.embed(torch.stack([image.pixels for image in fresh])), items.labels)
-            if len(batch) >= commit_every:
-                batch.commit(gallery, items.class_names, report)
+                waiting.add(batch, fresh, embedder.embed(batch.images[fresh]), stamps)
+            if len(waiting) >= commit_every or time.monotonic() - written > commit_seconds:
+                waiting.commit(report)
+                written = time.monotonic()
             bar.update(len(chunk))
-    if len(report.skipped) == len(items):
+    if wanted and len(report.skipped) == len(reader.items):
         name, reason = report.skipped[0]
-        raise ValueError(f"none of the {len(items)} images of {source} can be read; the first is {one_line(name)}: {reason}.")
-    batch.commit(gallery, items.class_names, report)
+        raise ValueError(f"none of the {len(wanted)} images of {source} can be read; the first is {one_line(name)}: {reason}.")
+    waiting.commit(report)
     return report
 
 
-@dataclass
-class _Image:
-    """An image on its way into a gallery."""
-
-    position: int
-    id: str
-    source: str
-    pixels: torch.Tensor
-    thumbnail: bytes | None
-
-
-class _Reader:
-    """Map from positions in a source to images and what was skipped; each process opens the source for itself."""
-
-    def __init__(self, source: str, split: str, limit: int | None, embedder: Embedder, thumbnail_size: int):
-        if limit is not None and limit < 1:
-            raise ValueError(f"limit={limit}; expected 1 or more images.")
-        self.source, self.split, self.limit, self.thumbnail_size = source, split, limit, thumbnail_size
-        self.transform, self.mode = embedder.transform, embedder.mode
-        self._items: Items | None = None
-
-    @property
-    def items(self) -> Items:
-        if self._items is None:
-            path = Path(self.source)
-            if path.is_file() and path.suffix.lower() in image_suffixes():
-                items = Files([path])
-            else:
-                items = open_items(self.source, self.split)
-            self._items = items if self.limit is None else items.first(self.limit)
-        return self._items
-
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_items": None}
-
-    def __getitem__(self, positions: np.ndarray) -> tuple[list[_Image], list[tuple[str, str]]]:
-        images, skipped = [], []
-        for position in map(int, positions):
-            name = self.items.name(position)
-            try:
-                with self.items.load(position) as encoded:
-                    image = upright(encoded)
-                pixels = self.transform(image.convert(self.mode))
-                small = thumbnail_of(image, self.thumbnail_size) if self.thumbnail_size else None
-            except Exception as error:  # decoders raise almost anything on damaged files
-                skipped.append((name, reason_of(error)))
-                continue
-            images.append(_Image(position, pixel_id(image), name, pixels, small))
-        return images, skipped
+def reader_of(source: str | Path, split: str, limit: int | None, embedder: Embedder, thumbnail_size: int) -> ItemReader:
+    """A reader of the images of a source, which is then named by its whole path; FileNotFoundError if it holds none."""
+    source = str(Path(source).resolve()) if Path(source).exists() else str(source)
+    thumbnail = partial(thumbnail_of, size=thumbnail_size) if thumbnail_size else None
+    reader = ItemReader(source, split, limit, embedder.transform, embedder.mode, thumbnail, unlabelled=True)
+    if len(reader.items) == 0:
+        raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
+    return reader
 
 
-def _read(reader: _Reader, chunks: list[np.ndarray], num_workers: int) -> Iterator:
-    if num_workers == 0:
-        yield from map(reader.__getitem__, chunks)
-        return
-    from torch.utils.data import DataLoader
-
-    yield from DataLoader(reader, batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch):
-    return batch
+def stamp_of(name: str) -> str | None:
+    """Size and time of the last change of a file, by which it is known again without being read; None if it is no file."""
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError):
+        return None
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 class _Waiting:
     """Images that were embedded and are still to be written."""
 
-    def __init__(self):
-        self.images: list[_Image] = []
+    def __init__(self, gallery: Changes, items: Items, description: dict):
+        self.gallery, self.items, self.description = gallery, items, description
         self.vectors: list[dict[str, np.ndarray]] = []
-        self.labels: list[int] = []
+        self.columns: dict[str, list] = {}
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.columns.get("ids", ()))
 
-    def add(self, images: list[_Image], vectors: dict[str, np.ndarray], labels: np.ndarray | None) -> None:
-        for image in images:
-            image.pixels = None
-        self.images += images
+    def add(self, batch: Batch, picked: list[int], vectors: dict[str, np.ndarray], stamps: dict[int, str | None]) -> None:
+        labels = self.items.labels
         self.vectors.append(vectors)
-        self.labels += [-1 if labels is None else int(labels[image.position]) for image in images]
+        for name, values in self._columns(batch, labels, stamps):
+            self.columns.setdefault(name, []).extend(values[i] for i in picked)
 
-    def commit(self, gallery: Gallery, class_names: Sequence[str] | None, report: AddReport) -> None:
+    def _columns(self, batch: Batch, labels: np.ndarray | None, stamps: dict[int, str | None]) -> Iterator[tuple[str, list]]:
+        yield "ids", batch.ids
+        yield "labels", [-1 if labels is None else int(labels[i]) for i in batch.positions]
+        yield "sources", batch.sources
+        yield "stamps", [stamps[i] for i in batch.positions]
+        yield "thumbnails", batch.thumbnails or [b""] * len(batch.ids)
+
+    def commit(self, report: AddReport) -> None:
         """Write them to the gallery, and forget them."""
-        if not self.images:
+        if not len(self):
             return
-        added = gallery.add(
-            **{name: np.concatenate([vectors[name] for vectors in self.vectors]) for name in self.vectors[0]},
-            ids=[image.id for image in self.images],
-            labels=np.array(self.labels),
-            sources=[image.source for image in self.images],
-            thumbnails=None if self.images[0].thumbnail is None else [image.thumbnail for image in self.images],
-            copies="number",
-            class_names=class_names,
-        )
+        self.columns["labels"] = np.array(self.columns["labels"])
+        rows = {name: np.concatenate([vectors[name] for vectors in self.vectors]) for name in self.vectors[0]}
+        names = self.items.class_names
+        added = self.gallery.add(**rows, **self.columns, copies="number", class_names=names, embedding=self.description)
         report.ids += added.ids
         report.duplicates |= added.duplicates
-        self.__init__()
+        self.vectors, self.columns = [], {}

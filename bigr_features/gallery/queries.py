@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from ..functional.checks import short, some
+from ..features.store import with_preprocessing
+from ..functional.checks import differences, some
+from ..nearest.index import BitIndex, VectorIndex
+from ..nearest.search import Searcher
 from . import arguments
-from .contents import Contents, as_list
+from .arguments import as_list
+from .contents import Contents
+from .hits import Hits
+from .settings import GallerySettings
 
-
-@dataclass(frozen=True)
-class Hits:
-    """What was found, best first.
-
-    ids : array of str (Q, k).
-    scores : float32 (Q, k): cosine; by Hamming distance, the share of equal bits.
-    labels : int64 (Q, k), -1 for none.
-    """
-
-    ids: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
+log = logging.getLogger(__name__)
 
 
 class Queries(Contents):
@@ -36,21 +27,19 @@ class Queries(Contents):
         """Raise ValueError naming each field in which another description of what makes features differs; None is not compared."""
         if self.embedding is None or other is None:
             return
-        differing = [
-            f"{key} is {short(self.embedding.get(key))} there and {short(other.get(key))} here"
-            for key in sorted((self.embedding.keys() | other.keys()) - {"weights"})
-            if self.embedding.get(key) != other.get(key)
-        ]
+        sides = (with_preprocessing(side) for side in (other, self.embedding))
+        ours, theirs = ({key: value for key, value in sorted(side.items()) if key != "weights"} for side in sides)
+        differing = differences(ours, theirs)
         if differing:
             raise ValueError(f"the gallery {self.folder} was made in another way: {'; '.join(differing)}. Query it with what made it.")
 
     def binarize(self, features: np.ndarray) -> np.ndarray:
         """Packed bits (Q, ceil(K / 8)) of features, as the gallery makes them; ValueError if it does not."""
-        if self._collection.binarizer is None:
+        if self._binarizer is None:
             raise ValueError(
                 f"the gallery {self.folder} makes no bits of features; create it with binarize='sign' or 'itq', and add images."
             )
-        return self._collection.binarizer.bits(arguments.check_features(features, self.dim))
+        return self._binarizer.bits(arguments.check_features(features, self.dim))
 
     def search(
         self,
@@ -94,42 +83,76 @@ class Queries(Contents):
         queries = len(bits if features is None else features)
         return self._search(features, bits, k, label, [rows] * queries, combine)
 
-    def search_ids(self, ids: Iterable[str], *, k: int = 10, label=None, combine: bool = False) -> Hits:
+    def search_ids(self, ids: Iterable[str], *, k: int = 10, label=None, exclude: Iterable[str] = (), combine: bool = False) -> Hits:
         """As `search`, with items of the gallery as queries, which do not find themselves."""
         self._check_not_empty()
-        rows = np.array([self._row_of(item) for item in as_list(ids)], dtype=np.int64)
-        own = [rows] * len(rows) if combine else [rows[i : i + 1] for i in range(len(rows))]
+        rows, others = (np.array([self._row_of(item) for item in as_list(given)], dtype=np.int64) for given in (ids, exclude))
+        own = [np.append(rows, others)] * len(rows) if combine else [np.append(rows[i : i + 1], others) for i in range(len(rows))]
         return self._search(*self._stored(rows), k, label, own, combine)
 
     def search_class(self, label: int | str, *, k: int = 10, among: int | str | Sequence[int | str] | None = None) -> Hits:
         """As `search`, by the mean of a class; one row of hits, which may be items of that class. `among` filters by label."""
         self._check_not_empty()
-        rows = np.flatnonzero(self._allowed(label) & ~self._collection.removed)
+        rows = np.intersect1d(np.flatnonzero(self._allowed(label)), self._rows)
         return self._search(*self._stored(rows), k, among, [np.empty(0, np.int64)], True)
 
     def _stored(self, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        features = self._collection.features[rows].astype(np.float32) if self.settings.has_features else None
-        return features, self._collection.bits[rows] if self.settings.takes_bits else None
+        features = self._vectors["features"][rows].astype(np.float32) if self.settings.has_features else None
+        return features, self._vectors["bits"][rows] if self.settings.takes_bits else None
 
     def _search(self, features, bits, k: int, label, excluded: list[np.ndarray], combine: bool) -> Hits:
         if combine:
             features, bits = arguments.combined(features, bits)
             excluded = [np.unique(np.concatenate(excluded))]
-        if self._collection.binarizer is not None:
-            bits = self._collection.binarizer.bits(features)
-        removed = self._collection.removed
-        allowed = None if label is None and not removed.any() else ~removed
-        if label is not None:
-            allowed &= self._allowed(label)
-        left = len(removed) if allowed is None else int(allowed.sum())
+        if self._binarizer is not None:
+            bits = self._binarizer.bits(features)
+        allowed = None
+        if label is not None or len(self._dead):
+            allowed = np.ones(self._state.rows, dtype=bool) if label is None else self._allowed(label)
+            allowed[self._dead] = False
+        left = self._state.rows if allowed is None else int(allowed.sum())
         most = left - max((len(rows) if allowed is None else int(allowed[rows].sum()) for rows in excluded), default=0)
         if not isinstance(k, int | np.integer) or not 1 <= k <= most:
             what = "items to find" if label is None else f"items with label {label!r} to find"
             raise ValueError(f"k={k}, but there are {most} {what}; give k of 1..{most}." if most > 0 else f"there are no {what}.")
-        scores, rows = self._collection.searcher.search(features, bits, k, allowed, excluded)
+        scores, rows = self._searcher().search(features, bits, int(k), allowed, excluded)
         if self.settings.metric == "hamming":
             scores = 1 - scores / np.float32(self.num_bits)
-        return Hits(np.char.decode(self._collection.ids[rows], "utf-8"), scores.astype(np.float32), self._collection.labels[rows])
+        found = self._columns(np.unique(rows), "id, label")
+        ids = np.array([[found[row][0] for row in line] for line in rows.tolist()], dtype=str).reshape(rows.shape)
+        labels = np.array([[-1 if found[row][1] is None else found[row][1] for row in line] for line in rows.tolist()], dtype=np.int64)
+        return Hits(ids, scores.astype(np.float32), labels.reshape(rows.shape), self)
+
+    def _searcher(self) -> Searcher:
+        """The index with the rows, both kept from one generation to the next as far as they are the same."""
+        state, old = self._state, self.__dict__.get("_kept")
+        key = (state.settings, state.factory, state.files, state.index and state.index["file"])
+        vectors = [self._vectors.get(kind) for kind in ("features", "bits")]
+        if old is not None and old[0] == key:
+            old[1].take(*vectors)
+            return old[1]
+        searcher = Searcher(state.settings.metric, *vectors, self._base(), state.settings.shortlist)
+        self._kept = key, searcher
+        return searcher
+
+    def _base(self) -> VectorIndex | None:
+        """The approximate index, read from its file, or made from the vectors if that is missing or damaged; None for a flat one."""
+        state, entry = self._state, self._state.index
+        if entry is None:
+            return None
+        index = new_index(state.settings, state.factory, state.dim, state.num_bits)
+        try:
+            if self._index_file is None:
+                raise ValueError(f"{entry['file']} is missing")
+            index.read(self._index_file, entry)
+        except (ValueError, OSError) as error:
+            log.warning("%s; the index is made again from the vectors", error)
+            index.build(self._vectors[kind_of(state.settings)][: entry["rows"]])
+            self._replace_index(index)
+        return index
+
+    def _replace_index(self, index: VectorIndex) -> None:
+        """What is done about an index that was made again: a gallery that can be changed writes it."""
 
     def _check_not_empty(self) -> None:
         if not len(self):
@@ -144,6 +167,18 @@ class Queries(Contents):
                 known = f"choose one of {some(names, 10)}" if names else "the classes of this gallery have no names"
                 raise ValueError(f"there is no class {one!r}; {known}.")
             wanted.append(names.index(one) if isinstance(one, str) else int(one))
-            if not (self._collection.labels == wanted[-1]).any():
+            if not (self._labels == wanted[-1]).any():
                 raise ValueError(f"no item of the gallery has the label {one!r}.")
-        return np.isin(self._collection.labels, wanted)
+        return np.isin(self._labels, wanted)
+
+
+def kind_of(settings: GallerySettings) -> str:
+    """Which vectors the index compares."""
+    return "features" if settings.index_metric == "cosine" else "bits"
+
+
+def new_index(settings: GallerySettings, factory: str, dim: int | None, num_bits: int | None) -> VectorIndex:
+    """An empty index of the kind that a factory string names; ValueError if there is none."""
+    if settings.index_metric == "cosine":
+        return VectorIndex(dim, factory, settings.effort)
+    return BitIndex(-(-num_bits // 8), factory, settings.effort)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 
-from .binarize import KINDS
+from ..nearest.binarize import KINDS
 
 METRICS = ("cosine", "hamming", "two_stage")
 

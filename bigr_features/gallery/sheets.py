@@ -9,13 +9,11 @@ from pathlib import Path
 from ..functional.printing import one_line
 from ..storage.atomic import write_atomically
 from .cards import Card, Result
-from .contents import Contents
-from .queries import Hits
 from .sheet_html import page
 from .sheet_png import draw_sheet
 
 
-def results_of(gallery: Contents, hits: Hits, queries: Sequence[Card], labels: Sequence[int | None] | None = None) -> list[Result]:
+def results_of(gallery, hits, queries: Sequence[Card], labels: Sequence[int | None] | None = None) -> list[Result]:
     """Cards of what was found: picture, rank and score, class, source.
 
     Parameters
@@ -37,7 +35,7 @@ def results_of(gallery: Contents, hits: Hits, queries: Sequence[Card], labels: S
     return results
 
 
-def card_of(gallery: Contents, item: str, first: str, label: int | None = None) -> Card:
+def card_of(gallery, item: str, first: str, label: int | None = None) -> Card:
     """Card of an item of a gallery; `label` is that of the query."""
     about = gallery.item(item)
     named = about["class_name"] if about["class_name"] is not None else None if about["label"] is None else f"class {about['label']}"
@@ -72,7 +70,7 @@ def write_sheet(path: str | Path, results: Sequence[Result], title: str = "", no
         draw_sheet(results, title, note, side).save(buffer, "PNG")
         content = buffer.getvalue()
     elif path.suffix.lower() in (".html", ".htm"):
-        content = page(results, title, note, side, path.resolve().parent).encode()
+        content = page(results, title, note, side, path.resolve().parent).encode("utf-8", "backslashreplace")  # names that are not UTF-8
     else:
         raise ValueError(f"{path} ends in neither .png nor .html; result sheets are one of the two.")
     path.parent.mkdir(parents=True, exist_ok=True)

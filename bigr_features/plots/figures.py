@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..functional.vectors import unit_length
 from .colors import class_styles
 from .layout import draw_panels
-from .projection import METHODS, Embedding, check_features, embed, normalized
+from .projection import METHODS, Embedding, check_features, embed
 from .scores import ClusterScores, cluster_scores, two_digits
 
 
@@ -82,7 +83,7 @@ def plot_features(
             result = replace(result, points=turned_to_match(result.points, embeddings[before].points))
         embeddings[name], before = result, name
         compared = check_features(x)
-        compared = normalized(compared) if result.settings["metric"] == "cosine" else compared
+        compared = unit_length(compared, zero="refuse") if result.settings["metric"] == "cosine" else compared
         scores[name] = cluster_scores(compared, result.points, by_panel[name], max_items=score_items)
     texts = {name: (score.describe() if len(scores) == 1 else panel_scores(score)) for name, score in scores.items()}
     caption = caption_lines(embeddings, scores, note)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from ..storage.atomic import replacing
 
 SETTINGS_KEY = "bigr_features"
-PAPER, INK = (255, 255, 255), (40, 40, 40)
+PAPER, INK, FAINT = (255, 255, 255), (40, 40, 40), (235, 235, 235)
 
 
 def heat(values: np.ndarray, low: float = 0.0, high: float = 1.0, missing: tuple[int, int, int] = (235, 235, 235)) -> np.ndarray:
@@ -39,63 +40,119 @@ def enlarge(image: np.ndarray, side: int) -> np.ndarray:
     return image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A picture of a sheet with what stands around it.
+
+    picture : uint8 array (H, W), (H, W, 1) or (H, W, 3), or a Pillow image; None leaves a grey field.
+    lines : captions below the picture, one line each; the middle of one that is too long is left out.
+    frame : colour of a frame, or None.
+    """
+
+    picture: np.ndarray | Image.Image | None
+    lines: tuple[str, ...] = ()
+    frame: tuple[int, int, int] | None = None
+
+
 def sheet(
-    rows: Sequence[Sequence[np.ndarray | None]],
+    rows: Sequence[Sequence[np.ndarray | Image.Image | Cell | None]],
     *,
     columns: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     title: str | None = None,
+    note: str | None = None,
     side: int = 96,
     gap: int = 4,
+    shrink: bool = False,
+    divide_after: int | None = None,
 ) -> Image.Image:
     """A grid of pictures with captions.
 
     Parameters
     ----------
-    rows : lists of uint8 arrays (H, W, 3) or (H, W, 1)
-        Cells, enlarged by repeating pixels to one size of at least `side`; None leaves a cell empty. Rows may differ in length.
+    rows : lists of pictures or Cells
+        Pictures are uint8 arrays (H, W), (H, W, 1) or (H, W, 3) or Pillow images. All are scaled to one size, keeping their shape: the
+        smallest multiple of at least `side`, by repeating pixels. None leaves a place empty. Rows may differ in length.
     columns, labels : list of str, optional
         Captions above the columns (a line break starts a second line) and at the left of the rows.
-    title : str, optional
+    title, note : str, optional
+        Lines above everything.
     side, gap : int
         Pixels.
+    shrink : bool
+        Pictures larger than `side` are made smaller, so that every cell is `side` x `side`.
+    divide_after : int, optional
+        Draw a vertical line after so many columns.
 
     Raises
     ------
     ValueError
         If there is no cell, or captions do not fit the grid.
     """
-    cells = [[None if cell is None else enlarge(_rgb(cell), side) for cell in row] for row in rows]
+    cells = [[cell if isinstance(cell, Cell | None) else Cell(cell) for cell in row] for row in rows]
     width = max((len(row) for row in cells), default=0)
-    shapes = [cell.shape for row in cells for cell in row if cell is not None]
-    if not shapes:
+    known = [cell for row in cells for cell in row if cell is not None]
+    if not known or not (shrink or any(cell.picture is not None for cell in known)):
         raise ValueError("a sheet needs at least one picture.")
     if columns is not None and len(columns) != width:
         raise ValueError(f"{len(columns)} column captions were given for {width} columns.")
     if labels is not None and len(labels) != len(cells):
         raise ValueError(f"{len(labels)} row captions were given for {len(cells)} rows.")
-    height, breadth = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
-    font = ImageFont.load_default(size=max(11, side // 8))
+    breadth, height = (side, side) if shrink else _common_size(known, side)
+    font, small = ImageFont.load_default(size=max(11, side // 8)), ImageFont.load_default(size=max(10, side // 11))
+    line = small.getbbox("Ag")[3] + 2
+    below = max(len(cell.lines) for cell in known) * line
     left = gap + max((_text_size(text, font)[0] for text in labels or [""]), default=0) + (gap if labels else 0)
-    head = (_text_size(title, font)[1] + 2 * gap) if title else 0
+    head = sum(_text_size(text, font)[1] + 2 * gap for text in (title, note) if text)
     top = head + (max(_text_size(text, font)[1] for text in columns) + gap if columns else 0) + gap
-    total = (left + width * (breadth + gap), top + len(cells) * (height + gap))
-    total = (max(total[0], _text_size(title, font)[0] + 2 * gap) if title else total[0], total[1])
-    canvas = Image.new("RGB", total, PAPER)
-    pen = ImageDraw.Draw(canvas)
-    if title:
-        pen.text((gap, gap), title, INK, font=font)
-    for column, text in enumerate(columns or []):
-        pen.multiline_text((left + column * (breadth + gap) + breadth / 2, top - gap), text, INK, font=font, anchor="md", align="center")
+    step = breadth + gap, height + below + (2 * gap if below else gap)
+    total = left + width * step[0] + (2 * gap if divide_after else 0), top + len(cells) * step[1]
+    canvas = Image.new("RGB", (max(total[0], *(_text_size(text or "", font)[0] + 2 * gap for text in (title, note))), total[1]), PAPER)
+    pen, y = ImageDraw.Draw(canvas), gap
+    for text in filter(None, (title, note)):
+        pen.text((gap, y), text, INK, font=font)
+        y += _text_size(text, font)[1] + 2 * gap
+    starts = [left + column * step[0] + (2 * gap if divide_after and column >= divide_after else 0) for column in range(width)]
+    for x, text in zip(starts, columns or [], strict=False):
+        pen.multiline_text((x + breadth / 2, top - gap), text, INK, font=font, anchor="md", align="center")
     for index, row in enumerate(cells):
-        y = top + index * (height + gap)
+        y = top + index * step[1]
         if labels:
             pen.multiline_text((gap, y + height / 2), labels[index], INK, font=font, anchor="lm")
-        for column, cell in enumerate(row):
+        if divide_after and len(row) > divide_after:
+            x = starts[divide_after] - 3 * gap // 2
+            pen.line([(x, y), (x, y + height + below)], fill=(150, 150, 150), width=2)
+        for x, cell in zip(starts, row, strict=False):
             if cell is not None:
-                picture = Image.fromarray(cell).resize((breadth, height), Image.Resampling.NEAREST)
-                canvas.paste(picture, (left + column * (breadth + gap), y))
+                _draw_cell(canvas, pen, cell, (x, y), (breadth, height), small, line)
     return canvas
+
+
+def _draw_cell(canvas: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, corner, size: tuple[int, int], font, line: int) -> None:
+    (left, top), (breadth, height) = corner, size
+    picture = _as_image(cell.picture)
+    if picture is None or picture.size[0] * height != picture.size[1] * breadth:
+        pen.rectangle([left, top, left + breadth - 1, top + height - 1], fill=FAINT)
+    if picture is not None:
+        scale = min(breadth / picture.size[0], height / picture.size[1])
+        fitted = tuple(max(1, round(edge * scale)) for edge in picture.size)
+        picture = picture.resize(fitted, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
+        canvas.paste(picture, (left + (breadth - fitted[0]) // 2, top + (height - fitted[1]) // 2))
+    if cell.frame is not None:
+        pen.rectangle([left, top, left + breadth - 1, top + height - 1], outline=cell.frame, width=max(2, breadth // 40))
+    for i, text in enumerate(cell.lines):
+        pen.text((left, top + height + 2 + i * line), _fitting(text, font, breadth), INK, font=font)
+
+
+def _common_size(cells: Sequence[Cell], side: int) -> tuple[int, int]:
+    """Width and height that hold every picture, each enlarged to at least `side`."""
+    sizes = [picture.size for picture in map(_as_image, (cell.picture for cell in cells)) if picture is not None]
+    factors = [max(1, -(-side // max(size))) for size in sizes]
+    return tuple(max(size[axis] * factor for size, factor in zip(sizes, factors, strict=True)) for axis in (0, 1))
+
+
+def _as_image(picture: np.ndarray | Image.Image | None) -> Image.Image | None:
+    return Image.fromarray(_rgb(picture)) if isinstance(picture, np.ndarray) else picture
 
 
 def _rgb(cell: np.ndarray) -> np.ndarray:
@@ -106,6 +163,16 @@ def _rgb(cell: np.ndarray) -> np.ndarray:
 def _text_size(text: str, font) -> tuple[int, int]:
     box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font=font)
     return round(box[2] + 0.5), round(box[3] + 0.5)
+
+
+def _fitting(text: str, font, width: int) -> str:
+    """The text, its middle left out if it is too long."""
+    if font.getlength(text) <= width:
+        return text
+    kept = len(text) - 1
+    while kept > 2 and font.getlength(shorter := f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}") > width:
+        kept -= 1
+    return shorter
 
 
 def save_png(path: str | Path, image: Image.Image, settings: dict | None = None) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..functional.vectors import unit_length
+
 METHODS = ("tsne", "umap", "pca")
 METRICS = ("euclidean", "cosine", "hamming")
 BACKENDS = ("sklearn", "opentsne")
@@ -89,7 +91,7 @@ def embed(
     metric = metric or ("hamming" if is_bits and method == "umap" else "euclidean")
     check_settings(len(x), method, metric, is_bits, perplexity, n_neighbors)
     if metric == "cosine":
-        x = normalized(x)
+        x = unit_length(x, zero="refuse")
     if method == "pca":
         reduced, shares = principal_components(x, 2, seed)
         return Embedding(reduced, method, {"seed": seed, "metric": metric, "explained_variance": [float(share) for share in shares]})
@@ -161,15 +163,6 @@ def check_settings(n: int, method: str, metric: str, is_bits: bool, perplexity: 
         )
     if method == "umap" and not 2 <= n_neighbors < n:
         raise ValueError(f"n_neighbors={n_neighbors} does not fit {n} items; give 2 to {n - 1}, or more items.")
-
-
-def normalized(x: np.ndarray) -> np.ndarray:
-    """Rows of length one."""
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    if (norms == 0).any():
-        zero = np.flatnonzero(norms[:, 0] == 0)
-        raise ValueError(f"features of {len(zero)} items are all zero (first: item {zero[0]}), without direction; use metric='euclidean'.")
-    return x / norms
 
 
 def principal_components(x: np.ndarray, count: int, seed: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..functional.checks import short
+from ..functional.checks import differences
 from ..functional.printing import one_line
 from .atomic import create_atomically, write_atomically
 from .json_files import json_bytes, plain, write_json
@@ -96,11 +96,8 @@ class ShardWriter:
                 raise ValueError(f"{self.folder} holds other files ({', '.join(sorted(others)[:3])}); give a new or empty folder.")
         create_atomically(self.folder / MANIFEST, json_bytes({**manifest, "complete": False}))
         self._manifest = self._form.manifest(self.folder)
-        differing = [
-            f"{key} was {short(self._manifest.get(key))} and is now {short(value)}"
-            for key, value in manifest.items()
-            if key not in MAY_CHANGE and self._manifest.get(key) != value
-        ]
+        fixed = {key: value for key, value in manifest.items() if key not in MAY_CHANGE}
+        differing = differences(fixed, {key: self._manifest.get(key) for key in fixed}, "was {theirs} and is now {ours}")
         if differing:
             about = "".join(f" {key}: {text}." for key, text in MEANINGS.items() if self._manifest.get(key) != manifest.get(key))
             raise ValueError(

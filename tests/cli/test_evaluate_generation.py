@@ -180,12 +180,12 @@ def test_folders_without_splits_or_labels_or_of_mixed_sizes(place, capsys):
         ("--model bigr_nano.fashion_mnist --samples first/samples --out x", "give one of them"),
         ("--samples first/samples --weights y --out x", "--weights y has no effect without --model"),
         ("--samples first/samples --num-reveal-steps 3 --out x", "--num-reveal-steps 3 has no effect without --model"),
+        ("--samples first/samples --reference r.npz --limit 7 --out x", "--limit 7 has no effect without a reference made of the data"),
         ("--samples first/samples --foreign-reference --out x", "--foreign-reference has no effect without --reference"),
         ("--samples first/samples --images 1 --out x", "--images 1"),
         ("--samples first/samples --out x --adm-npz y.zip", "does not end in .npz"),
         ("--samples first/samples --out x --compare nothing.json", "there is no report nothing.json"),
         ("--samples first/samples --out x --compare judge.safetensors", "is no report of"),
-        ("--samples first/samples --out x --reference none.npz", "there is no file none.npz"),
         ("--samples nothing_here/at/all --out x", "there is no file or folder nothing_here/at/all"),
         ("--samples first/samples --out x --test-split nope", "nope"),
         ("--model test_resnet --out x", "is no generator"),
@@ -193,6 +193,10 @@ def test_folders_without_splits_or_labels_or_of_mixed_sizes(place, capsys):
 )
 def test_wrong_input_is_named(line, message, capsys):
     assert message in fails(line, capsys)
+
+
+def test_a_missing_reference_is_named(capsys):
+    assert "there is no file none.npz" in fails("--samples first/samples --out x --reference none.npz", capsys, data=[])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import json
 import os
 import random
 import shutil
@@ -22,8 +24,9 @@ from bigr_features import extract_features
 from bigr_features.data import load_sample
 from bigr_features.data.sources import open_items
 from bigr_features.features.extraction import ExtractionSettings, extract_to_store, ranks_of_environment
-from bigr_features.features.inputs import model_inputs
+from bigr_features.features.inputs import image_transform, model_inputs, preprocessing_of
 from bigr_features.features.readout import item_generator
+from bigr_features.features.store import FeatureStore
 from bigr_features.functional.masking import lowest
 
 from ..train.processes import kill_when, start
@@ -149,8 +152,7 @@ def test_images_of_any_size_go_through_the_models_own_transform(vit, tmp_path):
     transform = timm.data.create_transform(**timm.data.resolve_data_config(model=vit) | {"input_size": (3, 32, 32)})
     images = torch.stack([transform(Image.open(tmp_path / f"{i}.png")) for i in range(3)])
     np.testing.assert_allclose(store.features("block2_mean")[:], extract_features(vit, images, progress=False)[2], rtol=1e-4, atol=1e-5)
-    assert "Resize(size=35" in store.manifest["transform"]
-    assert "0.5" in store.manifest["transform"]
+    assert store.manifest["preprocessing"] == json.loads(json.dumps(preprocessing_of(vit)))
 
 
 def test_the_class_condition(bigr, inputs, tmp_path):
@@ -275,7 +277,7 @@ def test_a_run_of_another_model_or_source_is_refused(bigr, vit, tmp_path):
     extract_to_store(bigr, tmp_path / "s", DIGITS, progress=False)
     assert extract_to_store(bigr, tmp_path / "s", replace(DIGITS, num_workers=0), progress=False) is not None
     before = (tmp_path / "s" / "manifest.json").read_bytes()
-    with pytest.raises(ValueError, match=r"model was 'bigr_nano.* and is now 'vit_tiny_patch16_224.*weights_sha256 was .*transform was"):
+    with pytest.raises(ValueError, match=r"model was 'bigr_nano.* and is now 'vit_tiny.*weights_sha256 was .*preprocessing.mean was"):
         extract_to_store(vit, tmp_path / "s", DIGITS, progress=False)
     with pytest.raises(ValueError, match="listing_sha256 was"):
         extract_to_store(bigr, tmp_path / "s", replace(DIGITS, split="test"), progress=False)
@@ -465,3 +467,61 @@ def test_ranks_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("RANK", "two")
     with pytest.raises(ValueError, match="RANK and WORLD_SIZE"):
         ranks_of_environment()
+
+
+class TestStoresOfOlderVersions:
+    """They name their preprocessing by the text of a transform: read as they are, compared with their like, never continued."""
+
+    @pytest.fixture
+    def older(self, store, tmp_path):
+        def make(text="Compose( Resize(32) )"):
+            folder = tmp_path / str(len(list(tmp_path.iterdir())))
+            shutil.copytree(store.folder, folder)
+            manifest = json.loads((folder / "manifest.json").read_text())
+            manifest = {key: value for key, value in manifest.items() if key != "preprocessing"} | {"transform": text, "mode": "RGB"}
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+            return folder
+
+        return make
+
+    def test_reading_and_comparing(self, store, older):
+        first, second, other = (FeatureStore(older(text)) for text in ("a", "a", "b"))
+        np.testing.assert_array_equal(first.features("block1_mean")[:], store.features("block1_mean")[:])
+        first.check_compatible(second)
+        assert first.fingerprint == second.fingerprint != other.fingerprint
+        with pytest.raises(ValueError, match="preprocessing is 'b' there and 'a' here"):
+            other.check_compatible(first)
+        with pytest.raises(ValueError, match=r"preprocessing is \{.* there and 'a' here"):
+            store.check_compatible(first)
+
+    def test_continuing_is_refused(self, bigr, older):
+        folder = older()
+        before = sorted(path.name for path in folder.iterdir())
+        settings = replace(DIGITS, bits=True, pooling=("mean", "cls", "max", "concat"))
+        with pytest.raises(ValueError, match="begun by an older version, which recorded its preprocessing as text"):
+            extract_to_store(bigr, folder, settings, progress=False)
+        assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"crop_pct": 0.5}, {"crop_mode": "squash"}, {"interpolation": "nearest"}, {"mean": (0.1, 0.1, 0.1)}, {"std": (0.1, 0.2, 0.3)}],
+)
+def test_every_part_of_the_preprocessing_tells_stores_apart(vit, change, tmp_path):
+    settings, model = replace(DIGITS, limit=8, layers=(0,)), copy.deepcopy(vit)
+    store = extract_to_store(vit, tmp_path / "one", settings, progress=False)
+    model.pretrained_cfg = {**model.pretrained_cfg, **change}
+    other = extract_to_store(model, tmp_path / "out", settings, progress=False)
+    (name,) = change
+    with pytest.raises(ValueError, match=rf"preprocessing\.{name} is .* there and .* here"):
+        store.check_compatible(other)
+
+
+def test_preprocessing_survives_json_and_makes_the_transform(vit):
+    for model, size in ((vit, None), (tiny_bigr(), 32), (tiny_bigr(in_chans=1), None)):
+        found = preprocessing_of(model, size)
+        assert json.loads(json.dumps(found)) == found
+        assert set(found) == {"input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode", "mode"}
+        transform, mode = image_transform(model, size)
+        assert mode == found["mode"] == ("L" if found["input_size"][0] == 1 else "RGB")
+        assert list(transform(Image.new(mode, (50, 40))).shape) == found["input_size"]

@@ -16,7 +16,7 @@ SETTINGS = {
     "model": "m",
     "weights_sha256": "a",
     "layers": [0],
-    "transform": "t",
+    "preprocessing": {"input_size": [3, 32, 32], "crop_pct": 1.0},
     "mask_ratio": 0.0,
     "versions": {"torch": "2"},
     "dtype": "fp32",
@@ -168,7 +168,10 @@ def test_halves_of_a_killed_writer_are_removed(tmp_path):
     ("change", "message"),
     [
         (dict(model="other"), "model was 'm' and is now 'other'"),
-        (dict(transform="u", mask_ratio=0.5), "transform was 't' and is now 'u'; mask_ratio was 0.0 and is now 0.5"),
+        (
+            dict(preprocessing={"input_size": [3, 32, 32], "crop_pct": 0.9}, mask_ratio=0.5),
+            "preprocessing.crop_pct was 1.0 and is now 0.9; mask_ratio was 0.0 and is now 0.5",
+        ),
         (dict(shard_size=5), "shard_size was 4 and is now 5; num_shards was 3 and is now 3"),
         (dict(num_items=12), "num_items was 11 and is now 12"),
         (dict(class_names=None), "class_names was"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 
 import numpy as np
 import pytest
 
 from bigr_features import Gallery
 from bigr_features.gallery import GallerySettings
-from bigr_features.gallery.files import Writer
 
 RNG = np.random.default_rng
 
@@ -188,7 +187,7 @@ def test_excluded_items_are_not_found(gallery):
 ])  # fmt: skip
 def test_changes_keep_ids_and_search_like_a_new_gallery(tmp_path, settings, monkeypatch):
     built = []
-    monkeypatch.setattr("bigr_features.gallery.index.VectorIndex.build", recorded(built))
+    monkeypatch.setattr("bigr_features.nearest.index.VectorIndex.build", recorded(built))
     rows = vectors(300)
     gallery = Gallery.create(tmp_path / "g", **settings)
     gallery.add(rows[:200], ids=names(200), labels=np.arange(200) % 10)
@@ -213,11 +212,11 @@ def test_changes_keep_ids_and_search_like_a_new_gallery(tmp_path, settings, monk
             assert (hits.scores == 1).all()
         else:
             assert np.mean(hits.ids[:, 0] == np.array(kept)[::5]) > 0.97
-    assert len(list((tmp_path / "g").glob("ids_*.npy"))) <= 6
+    assert len(list((tmp_path / "g").glob("*_*.bin"))) <= 2
 
 
 def recorded(calls: list):
-    from bigr_features.gallery.index import VectorIndex
+    from bigr_features.nearest.index import VectorIndex
 
     build = VectorIndex.build
 
@@ -228,20 +227,25 @@ def recorded(calls: list):
     return recording
 
 
+def rows_on_disk(gallery: Gallery) -> int:
+    (path,) = gallery.folder.glob("features_*.bin")
+    return path.stat().st_size // (4 * gallery.dim)
+
+
 def test_rows_that_were_removed_are_dropped_when_they_outnumber_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigr_features.gallery.collection.REMOVED_LIMIT", 10)
+    monkeypatch.setattr("bigr_features.gallery.changes.TOMBSTONES", 10)
     gallery = Gallery.create(tmp_path / "g", index="HNSW16")
     gallery.add(vectors(100), ids=names(100))
     gallery.remove(names(40))
-    assert json.loads((tmp_path / "g" / "manifest.json").read_text())["num_rows"] == 100
+    assert rows_on_disk(gallery) == 100
     gallery.remove(names(20, 40))
-    assert json.loads((tmp_path / "g" / "manifest.json").read_text())["num_rows"] == 40
+    assert rows_on_disk(gallery) == 40
     assert gallery.ids.tolist() == names(40, 60)
     assert gallery.search(vectors(100)[70:71], k=1).ids[0, 0] == "item0070"
 
 
 def test_too_little_left_for_its_index_is_no_obstacle_to_removing(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigr_features.gallery.collection.REMOVED_LIMIT", 10)
+    monkeypatch.setattr("bigr_features.gallery.changes.TOMBSTONES", 10)
     gallery = Gallery.create(tmp_path / "g", index="IVF32,Flat")
     gallery.add(vectors(100), ids=names(100))
     gallery.remove(names(90))
@@ -268,7 +272,7 @@ def test_saving_elsewhere_and_over_another_gallery(gallery, tmp_path):
     assert other.ids.tolist() == gallery.ids.tolist()
     other.remove(names(10, 5))
     assert gallery.save(tmp_path / "other").ids.tolist() == names(55, 5)
-    assert not list((tmp_path / "other").glob("removed_*"))
+    assert rows_on_disk(Gallery(tmp_path / "other")) == 55
     gallery.save()
     assert Gallery(gallery.folder).ids.tolist() == names(55, 5)
     assert [item["source"] for item in gallery.items()][:2] == ["5.png", "6.png"]
@@ -391,13 +395,13 @@ def test_a_beginning_of_an_id_will_do_if_it_is_no_other_s(gallery):
 
 
 def test_queries_made_otherwise_are_refused_by_name(tmp_path):
-    made = {"model": "bigr_nano", "feature": "block3_mean", "transform": "Resize(32)"}
+    made = {"model": "bigr_nano", "feature": "block3_mean", "preprocessing": "Resize(32)"}
     gallery = Gallery.create(tmp_path / "g", embedding=made)
     gallery.add(vectors(4), embedding=made)
     with pytest.raises(ValueError, match="feature is 'block3_mean' there and 'block5_mean' here; model is 'bigr_nano' there"):
         gallery.search(vectors(1), k=1, embedding={**made, "model": "vit", "feature": "block5_mean"})
-    with pytest.raises(ValueError, match="transform is"):
-        gallery.add(vectors(1), embedding={**made, "transform": "Resize(64)"})
+    with pytest.raises(ValueError, match="preprocessing is"):
+        gallery.add(vectors(1), embedding={**made, "preprocessing": "Resize(64)"})
     gallery.search(vectors(1), k=1, embedding=made)
 
 
@@ -442,16 +446,20 @@ def test_a_folder_in_use_is_not_taken(gallery, tmp_path):
 
 
 def test_two_writers_do_not_lose_each_other_s_work(gallery):
-    other = Gallery(gallery.folder)
+    other = Gallery(gallery.folder, wait=0)
     gallery.add(vectors(1, seed=7), ids=["new"])
-    with pytest.raises(ValueError, match="was changed by another process since it was opened here"):
-        other.remove(["item0001"])
-    with (
-        Writer(gallery.folder, gallery._collection.manifest["generation"]),
-        pytest.raises(BlockingIOError, match="another process is changing"),
-    ):
-        gallery.remove(["item0001"])
-    gallery.remove(["item0001"])
+    assert "new" not in other, "a snapshot changed by itself"
+    other.remove(["item0001"])
+    assert "new" in other
+    assert gallery.refresh()
+    assert "item0001" not in gallery
+    assert not gallery.refresh()
+    with gallery._database.writing():
+        with pytest.raises(BlockingIOError, match=rf"another process is changing the gallery .*process {os.getpid()} on .*, since 20"):
+            other.remove(["item0002"])
+        assert "item0002" in other
+    other.remove(["item0002"])
+    assert [path.name for path in gallery.folder.glob("writer*")] == []
 
 
 def test_settings_are_the_same_after_opening(tmp_path):

@@ -111,7 +111,7 @@ def test_a_long_addition_is_written_in_parts(model, tmp_path):
     add_images(other, embedder, folder, progress=False)
     assert gallery.ids.tolist() == other.ids.tolist()
     np.testing.assert_allclose(gallery.features, other.features, atol=1e-5)
-    assert gallery._collection.manifest["generation"] > other._collection.manifest["generation"] + 1
+    assert gallery.generation > other.generation + 1
 
 
 @pytest.mark.parametrize("fields", [
@@ -145,8 +145,8 @@ def test_another_layer_model_or_transform_is_refused_by_name(model, folder, tmp_
             gallery.search(**query, k=1, embedding=wrong.description)
         with pytest.raises(ValueError, match="made in another way"):
             add_images(gallery, wrong, folder, progress=False)
-    with pytest.raises(ValueError, match="transform is"):
-        gallery.check_embedding(embedder.description | {"transform": "Resize(64)"})
+    with pytest.raises(ValueError, match="preprocessing is"):
+        gallery.check_embedding(embedder.description | {"preprocessing": "Resize(64)"})
 
 
 def test_any_timm_model_makes_a_gallery(folder, tmp_path):

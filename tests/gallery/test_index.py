@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bigr_features import Gallery
-from bigr_features.gallery.binarize import Binarizer, fit_binarizer
-from bigr_features.gallery.exact import nearest_by_cosine, nearest_by_hamming
-from bigr_features.gallery.index import BitIndex, VectorIndex, chosen_factory
+from bigr_features.nearest.binarize import Binarizer, fit_binarizer
+from bigr_features.nearest.exact import FlatRows, nearest_by_cosine, nearest_by_hamming
+from bigr_features.nearest.index import chosen_factory
 
 from .test_gallery import cosines, distances, names, packed, vectors
 
@@ -22,7 +22,7 @@ def test_auto_goes_by_size(index, metric, count, factory):
 
 
 def test_a_gallery_that_outgrows_a_flat_index_gets_another_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigr_features.gallery.index.FLAT_LIMIT", 300)
+    monkeypatch.setattr("bigr_features.nearest.index.FLAT_LIMIT", 300)
     gallery = Gallery.create(tmp_path / "g")
     gallery.add(vectors(200), ids=names(200))
     assert gallery.index_factory == "Flat"
@@ -36,7 +36,7 @@ def test_a_gallery_that_outgrows_a_flat_index_gets_another_one(tmp_path, monkeyp
 
 @pytest.mark.parametrize("chunk", [1, 100, 1 << 26])
 def test_exact_search_does_not_depend_on_chunks(monkeypatch, chunk):
-    monkeypatch.setattr("bigr_features.gallery.exact.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("bigr_features.storage.append_file.CHUNK_BYTES", chunk)
     where = np.arange(0, 60, 3)
     scores, rows = nearest_by_cosine(vectors(5, seed=1), vectors(60), 7, where)
     assert (rows % 3 == 0).all()
@@ -48,16 +48,22 @@ def test_exact_search_does_not_depend_on_chunks(monkeypatch, chunk):
 
 @pytest.mark.parametrize("chunk", [1, 1 << 26])
 def test_a_flat_index_holds_its_rows_and_no_more(monkeypatch, chunk):
-    monkeypatch.setattr("bigr_features.gallery.index.CHUNK_BYTES", chunk)
-    index = BitIndex(8, "BFlat")
-    index.build(packed(50))
-    assert index._index.xb.size() == 50 * 8
-    index.add(packed(3, seed=1))
-    assert index.search(packed(3, seed=1), 1)[1].ravel().tolist() == [50, 51, 52]
-    index = VectorIndex(16, "Flat")
-    index.build(vectors(50))
-    assert index._index.codes.size() == 50 * 64
-    assert index.search(vectors(50), 1)[1].ravel().tolist() == list(range(50))
+    monkeypatch.setattr("bigr_features.storage.append_file.CHUNK_BYTES", chunk)
+    rows = np.concatenate([packed(50), packed(3, seed=1)])
+    index = FlatRows(rows[:50], hamming=True)
+    assert index.nbytes == 50 * 8
+    index.grow(rows)
+    assert (index.nbytes, len(index)) == (53 * 8, 53)
+    assert index.search(packed(3, seed=1), 1, None)[1].ravel().tolist() == [50, 51, 52]
+    index = FlatRows(vectors(50), hamming=False, start=20)
+    assert index.nbytes == 30 * 64
+    assert index.search(vectors(50)[20:], 1, None)[1].ravel().tolist() == list(range(20, 50))
+    for count in (3, 30):  # few queries go through a selector, many through a copy
+        allowed = np.arange(50) % 2 == 0
+        scores, numbers = index.search(vectors(50)[:count], 15, allowed)
+        assert (numbers % 2 == 0).all()
+        assert (numbers >= 20).all()
+        np.testing.assert_allclose(scores[:, 0], cosines(vectors(50)[:count], vectors(50))[:, 20::2].max(1), atol=1e-6)
 
 
 def test_bits_by_sign_by_hand():

@@ -1,8 +1,8 @@
-"""The promise of whole changes: killed at any moment of add, remove or save, a gallery holds its old state or the new one."""
+"""The promise of whole changes: killed at any moment of any kind of change, a gallery holds its old state or the new one."""
 
 from __future__ import annotations
 
-import json
+import functools
 import random
 import time
 from pathlib import Path
@@ -15,94 +15,113 @@ from bigr_features import Gallery
 from ..train.processes import kill_when, start
 from .test_gallery import names, vectors
 
-STEPS = 40
-COUNT = 60
+STEPS = 100
+COUNT = 80
+INDEXES = ["flat", "HNSW8", "IVF4,Flat"]
+KINDS = ["add", "remove", "update", "compact", "reindex", "replace"]
 
 
-def contents(step: int) -> tuple[list[str], np.ndarray]:
-    """Ids and vectors after so many changes: every third is an addition of 30, a removal of 20, a rewrite."""
-    ids, added = names(COUNT), COUNT
-    for i in range(step):
-        if i % 3 == 0:
-            ids += names(30, added)
-            added += 30
-        elif i % 3 == 1:
-            ids = ids[:5] + ids[25:]
-    return ids, vectors(added)[[int(item[4:]) for item in ids]]
+ROWS = vectors(COUNT + 20 * STEPS)
 
 
-def change(folder: Path) -> None:
-    """Go on from where the gallery is; `step` in the embedding's place is not needed, for the ids tell."""
+@functools.cache
+def contents(kind: str, step: int) -> dict[str, np.ndarray]:
+    """Vectors by id after so many changes of a kind."""
+    rows = ROWS
+    items = dict(zip(names(COUNT), rows, strict=False))
+    if kind == "add":
+        items |= dict(zip(names(20 * step, COUNT), rows[COUNT:], strict=False))
+    elif kind == "remove":
+        for i in range(step):
+            items.pop(f"item{i:04d}")
+    elif kind == "update":
+        for i in range(step):
+            items |= {name: rows[COUNT + i + n] for n, name in enumerate(names(10))}
+    elif kind == "compact":  # every second change removes one, the others compact
+        for i in range((step + 1) // 2):
+            items.pop(f"item{i:04d}")
+    elif kind == "replace":
+        items = {name: row + np.float32(step) for name, row in items.items()}
+    return items
+
+
+def change(job: tuple[Path, str]) -> None:
+    """Go on from where the gallery is."""
+    folder, kind = job
     gallery = Gallery(folder / "g")
-    step = state_of(gallery)
+    step = state_of(gallery, kind)
     (folder / "ready").touch()
-    while step < STEPS:
-        if step % 3 == 0:
-            after = contents(step + 1)
-            gallery.add(after[1][-30:], ids=after[0][-30:])
-        elif step % 3 == 1:
-            gallery.remove(contents(step)[0][5:25])
+    while step < limit(kind):
+        before, after = contents(kind, step), contents(kind, step + 1)
+        new = [name for name in after if name not in before]
+        if kind == "add":
+            gallery.add(np.stack([after[name] for name in new]), ids=new)
+        elif kind == "update":
+            changed = names(10)
+            gallery.update(changed, np.stack([after[name] for name in changed]))
+        elif kind == "replace":
+            gallery.replace_vectors(list(after), np.stack(list(after.values())), None, {"model": str(step)}, gallery.settings)
+        elif kind == "reindex":
+            gallery.reindex(effort=1 + step % 2)
+            gallery.compact()
+        elif before.keys() == after.keys():
+            gallery.compact()
         else:
-            gallery.save()
+            gallery.remove(before.keys() - after.keys())
         step += 1
         (folder / "step").write_text(str(step))
 
 
-def state_of(gallery: Gallery) -> int:
+def limit(kind: str) -> int:
+    return {"remove": COUNT - 20, "compact": 2 * (COUNT - 20)}.get(kind, STEPS)
+
+
+def state_of(gallery: Gallery, kind: str) -> int:
     """The first step after which the gallery would look like this; everything in it must belong to that one state."""
-    ids = gallery.ids.tolist()
-    for step in range(STEPS + 1):
-        expected = contents(step)
-        if ids == expected[0]:
-            np.testing.assert_array_equal(gallery.features, expected[1])
-            removed = json.loads((gallery.folder / "manifest.json").read_text())["num_removed"]
-            return step + 1 if step % 3 == 2 and not removed else step  # a rewrite changes no id
-    raise AssertionError(f"{len(ids)} items that belong to no state")
+    found = dict(zip(gallery.ids.tolist(), gallery.features, strict=True))
+    for step in range(limit(kind) + 1):
+        expected = contents(kind, step)
+        if expected.keys() == found.keys() and all((expected[name] == row).all() for name, row in found.items()):
+            return step
+    raise AssertionError(f"{len(found)} items that belong to no state")
 
 
-@pytest.mark.parametrize("index", ["flat", "HNSW8"])
-def test_killed_twenty_times_the_gallery_is_always_whole(tmp_path, index):
-    gallery = Gallery.create(tmp_path / "g", index=index)
+def killed_often(folder: Path, kind: str, index: str, times: int) -> None:
+    gallery = Gallery.create(folder / "g", index=index)
     gallery.add(vectors(COUNT), ids=names(COUNT))
-    draw, killed, moments = random.Random(index), 0, set()
-    (tmp_path / "step").write_text("0")
-    for attempt in range(60):
-        if killed == 10:
+    gallery.close()
+    draw, killed = random.Random(f"{kind} {index}"), 0
+    for _ in range(5 * times):
+        if killed == times:
             break
-        before = state_of(Gallery(tmp_path / "g"))
-        if before == STEPS:
-            gallery = Gallery(tmp_path / "g")
-            gallery.remove(gallery.ids)
-            gallery.add(vectors(COUNT), ids=names(COUNT))
-            before = 0
-        (tmp_path / "ready").unlink(missing_ok=True)
-        process = start(change, tmp_path)
-        target, wait = before + draw.randint(0, 3), draw.random() * 0.01
-        generation = manifest_of(tmp_path)["generation"]
+        before = state_of(Gallery(folder / "g"), kind)
+        (folder / "ready").unlink(missing_ok=True)
+        (folder / "step").write_text("")
+        process, target, wait = start(change, (folder, kind)), draw.randint(0, 2), draw.random() * 0.02
 
-        def due(attempt=attempt, target=target, wait=wait, generation=generation):
-            if not (tmp_path / "ready").exists():
+        def due(before=before, target=target, wait=wait):
+            if not (folder / "ready").exists() or int((folder / "step").read_text() or before) < before + target:
                 return False
-            if attempt % 2:  # in the middle of writing files that do not count yet
-                numbers = [int(path.stem[-6:]) for path in (tmp_path / "g").glob("*_*.*")]
-                return max(numbers) > manifest_of(tmp_path)["generation"]
-            if int((tmp_path / "step").read_text() or 0) >= target or manifest_of(tmp_path)["generation"] > generation + 3:
-                time.sleep(wait)
-                return True
-            return False
+            time.sleep(wait)
+            return True
 
         killed += kill_when(process, due, 60)
-        opened = Gallery(tmp_path / "g")
-        after = state_of(opened)
+        opened = Gallery(folder / "g", verify=True)
+        after = state_of(opened, kind)
         assert after >= before
-        moments.add(after % 3)
-        opened.search(vectors(1), k=5)
-    assert killed == 10
-    assert len(moments) > 1, "always killed at the same kind of change"
-    Gallery(tmp_path / "g").save()
-    named = {entry["file"] for segment in manifest_of(tmp_path)["segments"] for entry in segment["files"].values()}
-    assert {path.name for path in (tmp_path / "g").glob("*.npy")} <= named | {"removed"}
+        assert opened.search(np.stack([opened.features[-1]]), k=1).ids[0, 0] == opened.ids[-1]
+    assert killed == times
+    Gallery(folder / "g").compact()
+    assert len(list((folder / "g").glob("*_*.*"))) == (1 if index == "flat" else 2), "files of killed changes are left"
 
 
-def manifest_of(folder: Path) -> dict:
-    return json.loads((folder / "g" / "manifest.json").read_text())
+@pytest.mark.parametrize(("kind", "index"), list(zip(KINDS, INDEXES * 2, strict=True)))
+def test_killed_three_times_the_gallery_is_whole(tmp_path, kind, index):
+    killed_often(tmp_path, kind, index, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_twenty_times_the_gallery_is_whole(tmp_path, kind, index):
+    killed_often(tmp_path, kind, index, 20)

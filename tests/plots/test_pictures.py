@@ -56,6 +56,31 @@ def test_captions_make_room_and_must_fit():
         pictures.sheet([[None]])
 
 
+def test_cells_carry_frames_and_captions_below_and_keep_their_shape():
+    wide = Image.new("RGB", (40, 20), (255, 0, 0))
+    cells = [pictures.Cell(wide, ("one", "a caption that is far too long for its cell"), (0, 0, 255)), pictures.Cell(None, ("gone",))]
+    plain, sheet = (np.asarray(pictures.sheet([row], side=20, gap=4, shrink=True)) for row in ([wide, wide], cells))
+    assert sheet.shape[0] > plain.shape[0]
+    assert sheet.shape[1] == plain.shape[1] == 4 + 2 * 24
+    picture, missing = sheet[4:24, 4:24], sheet[4:24, 28:48]
+    assert (picture[0] == (0, 0, 255)).all()
+    assert (picture[:, 0] == (0, 0, 255)).all()
+    assert (picture[6:14, 3:-3] == (255, 0, 0)).all()  # half as high as wide, in the middle
+    assert (picture[3, 5] == pictures.FAINT).all()
+    assert (missing == pictures.FAINT).all()
+    assert (sheet[26:, 4:24] < 200).any()
+    assert (sheet[26:, 24:28] == 255).all()  # captions stay below their own picture
+
+
+def test_a_line_divides_columns_and_a_note_stands_above():
+    cell = np.zeros((8, 8, 3), np.uint8)
+    plain, divided = (pictures.sheet([[cell, cell]], side=16, gap=8, divide_after=after) for after in (None, 1))
+    assert divided.width == plain.width + 16
+    between = np.asarray(divided)[8:24, 8 + 16 : 8 + 16 + 24]
+    assert (between == 150).all(2).any(1).all()
+    assert pictures.sheet([[cell]], note="what was searched").height > pictures.sheet([[cell]]).height
+
+
 def test_a_gif_has_a_frame_for_each_picture_and_lingers_on_the_last(tmp_path):
     frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (0, 100, 200)]
     pictures.save_gif(tmp_path / "a.gif", frames, milliseconds=100, last=500)

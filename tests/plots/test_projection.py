@@ -102,7 +102,7 @@ HOLED[[4, 7], 2] = np.nan
         (GOOD, {"method": "lda"}, ValueError, "method='lda'; choose one of 'tsne', 'umap', 'pca'"),
         (GOOD, {"metric": "hamming"}, ValueError, "metric='hamming' compares bits"),
         (GOOD, {"backend": "cuda"}, ValueError, "backend='cuda'"),
-        (GOOD * 0 + np.arange(40)[:, None], {"metric": "cosine", "method": "pca"}, ValueError, "all zero .first: item 0"),
+        (GOOD * 0 + np.arange(40)[:, None], {"metric": "cosine", "method": "pca"}, ValueError, "1 row is all zero and has no direction"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(features, settings, error, message):

@@ -6,21 +6,27 @@ n rows, D features, Q queries, k hits
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import logging
+import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from .exact import normalized
+from ..functional.vectors import unit_length
+from ..storage.append_file import chunks
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 64 << 20
 FLAT_LIMIT = 100_000  # rows up to which "auto" searches all vectors
 FLAT_BITS_LIMIT = 2_000_000
 LIMITS = ("loop_limit", "vector_byte_limit", "lattice_r2_limit")
+READING = threading.Lock()  # faiss keeps these limits for the whole process
 
 
 def chosen_factory(index: str, metric: str, count: int) -> str:
@@ -85,7 +91,7 @@ class VectorIndex:
             ) from error
 
     def _prepared(self, rows) -> np.ndarray:
-        return normalized(rows)
+        return unit_length(rows)
 
     def set_effort(self, effort: int | None) -> None:
         """Search so many lists (IVF) or keep so many candidates (HNSW) from now on; None is the default."""
@@ -104,9 +110,6 @@ class VectorIndex:
         ValueError
             If there are too few rows to learn from.
         """
-        if self.is_flat:
-            self._fill(rows)
-            return
         if not self._index.is_trained:
             lists = max([part.nlist for part in _parts(self._index) if hasattr(part, "nlist")], default=0)
             if len(rows) < lists:
@@ -119,42 +122,55 @@ class VectorIndex:
                 self._index.train(self._prepared(rows[picked] if len(picked) < len(rows) else rows[:]))
             except RuntimeError as error:
                 raise ValueError(f"index {self.factory!r} cannot learn from {len(rows)} rows ({_reason(error)}); take flat.") from error
-        step = max(1, CHUNK_BYTES // (self.dtype.itemsize * rows.shape[1]))
-        for start in range(0, len(rows), step):
-            self.add(rows[start : start + step])
-
-    def _fill(self, rows) -> None:
-        """As add, but into memory of exactly the size needed, where faiss would double what it has."""
-        import faiss
-
-        stored = self._index.codes if hasattr(self._index, "codes") else self._index.xb
-        width = rows.shape[1] * self.dtype.itemsize
-        stored.resize(len(rows) * width)
-        if len(rows):
-            memory = faiss.rev_swig_ptr(stored.data(), len(rows) * width).view(self.dtype).reshape(len(rows), -1)
-            step = max(1, CHUNK_BYTES // width)
-            for start in range(0, len(rows), step):
-                memory[start : start + step] = self._prepared(rows[start : start + step])
-        self._index.ntotal = len(rows)
+        for block in chunks(rows):
+            self.add(block)
 
     def add(self, rows: np.ndarray) -> None:
         """Append rows (m, D)."""
         if len(rows):
             self._index.add(self._prepared(rows))
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (Q, k), best first, and row numbers (Q, k), which are -1 where nothing more was found."""
-        return self._index.search(self._prepared(queries), k)
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (Q, k), best first, and row numbers (Q, k), which are -1 where nothing more was found; of rows `allowed`, bool (n,)."""
+        queries, k = self._prepared(queries), min(k, len(self))
+        if allowed is None or allowed.all():
+            return self._index.search(queries, k)
+        import faiss
 
-    def write(self, path: Path) -> None:
-        """Write the index to a file."""
+        try:
+            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            return self._index.search(queries, k, params=_selecting(self._index, selector))
+        except RuntimeError:  # this kind takes no selector: search for more than is needed, and drop what does not count
+            most = min(len(self), round(1.2 * k * len(self) / max(1, int(allowed.sum()))) + 10)
+            scores, rows = self._index.search(queries, most)
+            counts = (rows >= 0) & allowed[rows]
+            order = np.argsort(~counts, axis=1, kind="stable")[:, :k]  # what counts first, in its order
+            return np.take_along_axis(scores, order, 1), np.take_along_axis(np.where(counts, rows, -1), order, 1)
+
+    def write(self, path: Path) -> dict:
+        """Write the index to a file; returns its name, bytes and SHA-256."""
         import faiss
 
         write = faiss.write_index if self.metric == "cosine" else faiss.write_index_binary
-        write(self._index, str(path))
+        digest = hashlib.sha256()
+        try:
+            with path.open("wb") as file:
 
-    def read(self, path: Path, count: int) -> None:
-        """Take the content of a file in place of one's own; see `reading_limits`. The caller has verified the file's checksum.
+                def put(content: bytes) -> int:
+                    file.write(content)
+                    digest.update(content)
+                    return len(content)
+
+                write(self._index, faiss.PyCallbackIOWriter(put))
+                file.flush()
+                os.fsync(file.fileno())
+                return {"file": path.name, "bytes": file.tell(), "sha256": digest.hexdigest()}
+        except (OSError, RuntimeError) as error:
+            number = getattr(error, "errno", None) or errno.EIO
+            raise OSError(number, f"the index cannot be written ({_reason(error)}); the gallery stays as it was", str(path)) from error
+
+    def read(self, file: BinaryIO, entry: dict) -> None:
+        """Take the content of a file in place of one's own, if it is what a database says; see `reading_limits`.
 
         Raises
         ------
@@ -163,15 +179,20 @@ class VectorIndex:
         """
         import faiss
 
-        read = faiss.read_index if self.metric == "cosine" else faiss.read_index_binary
+        read, name, count = faiss.read_index if self.metric == "cosine" else faiss.read_index_binary, entry["file"], entry["rows"]
+        file.seek(0)
+        digest, size = _digest(file), file.tell()
+        if size != entry["bytes"] or digest.hexdigest() != entry["sha256"]:
+            raise ValueError(f"{name} is damaged: its size or SHA-256 is not the one in the database")
+        file.seek(0)
         try:
-            with reading_limits(path.stat().st_size):
-                found = read(str(path))
+            with reading_limits(size):
+                found = read(faiss.PyCallbackIOReader(file.read))
         except (RuntimeError, MemoryError, OSError) as error:
-            raise ValueError(f"{path} is damaged ({_reason(error)})") from error
+            raise ValueError(f"{name} is damaged ({_reason(error)})") from error
         if (type(found), found.d, found.ntotal) != (type(self._index), self._index.d, count):
             raise ValueError(
-                f"{path} holds a {type(found).__name__} of {found.ntotal} rows of width {found.d}, "
+                f"{name} holds a {type(found).__name__} of {found.ntotal} rows of width {found.d}, "
                 f"not a {type(self._index).__name__} of {count} rows of width {self._index.d}"
             )
         self._index = found
@@ -203,18 +224,45 @@ class BitIndex(VectorIndex):
 
 @contextlib.contextmanager
 def reading_limits(size: int) -> Iterator[None]:
-    """Let faiss refuse, while a file of `size` bytes is read, any array or loop longer than the file could hold."""
+    """Let faiss refuse, while a file of `size` bytes is read, any array or loop longer than the file could hold.
+
+    faiss has these limits for the whole process only: they are put back afterwards, and one thread at a time reads.
+    """
     import faiss
 
-    before = {name: getattr(faiss, f"get_deserialization_{name}")() for name in LIMITS if hasattr(faiss, f"get_deserialization_{name}")}
     limits = {"loop_limit": size, "vector_byte_limit": size, "lattice_r2_limit": 1 << 20}
-    try:
-        for name in before:
-            getattr(faiss, f"set_deserialization_{name}")(limits[name])
-        yield
-    finally:
-        for name, value in before.items():
-            getattr(faiss, f"set_deserialization_{name}")(value)
+    with READING:
+        before = {name: getattr(faiss, f"get_deserialization_{name}")() for name in LIMITS if hasattr(faiss, f"get_deserialization_{name}")}
+        try:
+            for name in before:
+                getattr(faiss, f"set_deserialization_{name}")(limits[name])
+            yield
+        finally:
+            for name, value in before.items():
+                getattr(faiss, f"set_deserialization_{name}")(value)
+
+
+def _selecting(index, selector):
+    """Search parameters of a kind of index with a selector of rows; what else they hold is as the index has it."""
+    import faiss
+
+    index = faiss.downcast_index(index) if isinstance(index, faiss.Index) else index
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=_selecting(index.index, selector))
+    if isinstance(index, faiss.IndexRefine):
+        return faiss.IndexRefineSearchParameters(base_index_params=_selecting(index.base_index, selector), k_factor=index.k_factor)
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
+    return faiss.SearchParameters(sel=selector)
+
+
+def _digest(file: BinaryIO):
+    digest = hashlib.sha256()
+    while block := file.read(1 << 22):
+        digest.update(block)
+    return digest
 
 
 def _parts(index) -> Iterator:

@@ -2,6 +2,8 @@
 
 sign : bit j is feature j above its mean over the gallery.
 itq  : K principal components, turned so that their signs lose least (Gong and Lazebnik, "Iterative Quantization", CVPR 2011).
+       Not by faiss.ITQTransform: in 1.15.1 its rotation stays far from the best one (loss 1.298 against 1.213 here, where a random
+       rotation has 1.338; recall@10 0.66 against 0.71, on 1,000 vectors of 32 features), and more iterations do not help.
 """
 
 from __future__ import annotations

@@ -1,0 +1,95 @@
+"""Vectors on disk: one file for each kind, to which rows are only ever appended.   n rows, D columns
+
+The database records each append with its checksum. A file that is longer than the database knows ends in an append that was killed,
+which the next write trims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+CHUNK_BYTES = 64 << 20
+
+
+class AppendFile:
+    """A file of rows, of which the first n count.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : str
+    width : int
+        D.
+    """
+
+    def __init__(self, path: Path, dtype: str, width: int):
+        self.path, self.dtype, self.width = path, np.dtype(dtype), width
+        self.row_bytes = self.dtype.itemsize * width
+
+    def rows_there(self) -> int:
+        """Whole rows in the file; FileNotFoundError if it is missing."""
+        try:
+            return self.path.stat().st_size // self.row_bytes
+        except FileNotFoundError as error:
+            message = f"{self.path} is missing from the gallery; copy the whole folder again, or index again."
+            raise FileNotFoundError(message) from error
+
+    def read(self, count: int) -> np.ndarray:
+        """The first rows (count, D), memory-mapped; ValueError if the file is too short."""
+        there = self.rows_there()
+        if there < count:
+            raise ValueError(f"{self.path} is truncated: it has {there} rows, not {count}. Copy it again, or index again.")
+        if count == 0:
+            return np.empty((0, self.width), self.dtype)
+        return np.memmap(self.path, self.dtype, "r", shape=(count, self.width))
+
+    def append(self, start: int, blocks: Iterable[np.ndarray]) -> tuple[int, str]:
+        """Write rows after the first `start`, over whatever a killed append left there; returns their number and SHA-256.
+
+        Raises
+        ------
+        OSError
+            Naming the file, if the disk is full; the file then ends where it ended.
+        """
+        digest, count = hashlib.sha256(), 0
+        try:
+            with self.path.open("r+b" if self.path.exists() else "xb") as file:
+                file.truncate(start * self.row_bytes)
+                file.seek(start * self.row_bytes)
+                try:
+                    for block in blocks:
+                        content = np.ascontiguousarray(block, dtype=self.dtype).data.cast("B")
+                        file.write(content)
+                        digest.update(content)
+                        count += len(block)
+                    file.flush()
+                except BaseException:
+                    os.ftruncate(file.fileno(), start * self.row_bytes)
+                    raise
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror or error}; the gallery stays as it was", str(self.path)) from error
+        return count, digest.hexdigest()
+
+    def check(self, start: int, count: int, sha256: str) -> None:
+        """Raise ValueError unless an append still has its checksum."""
+        digest, rows = hashlib.sha256(), self.read(start + count)
+        for block in chunks(rows, start):
+            digest.update(np.ascontiguousarray(block).data.cast("B"))
+        if digest.hexdigest() != sha256:
+            where = f"rows {start} to {start + count}"
+            raise ValueError(f"{self.path} is damaged: {where} have another SHA-256 than recorded. Copy it again, or index again.")
+
+
+def chunks(rows, start: int = 0, made: Callable = lambda block: block, where: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Rows from `start` on, or those numbered `where`, some at a time, each block passed through `made`."""
+    step = max(1, CHUNK_BYTES // max(1, rows.dtype.itemsize * rows.shape[1]))
+    count = len(rows) if where is None else len(where)
+    for first in range(start, count, step):
+        part = slice(first, min(first + step, count))
+        yield made(rows[part] if where is None else rows[where[part]])
