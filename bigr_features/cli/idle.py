@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..sampling.settings import SamplingSettings
+from .probe_options import PROTOCOLS, TOKEN_PROBES
 
 
 class Rule(NamedTuple):
@@ -52,11 +53,21 @@ RULES: dict[str, list[Rule]] = {
     "probe": [
         Rule(_MAE, "--protocol mae", lambda c: c.protocol == "mae"),
         Rule(("Cs",), "--protocol exact", lambda c: c.protocol == "exact"),
+        Rule(("together",), "--protocol exact or mae", lambda c: c.protocol in ("exact", "mae")),
+        Rule(("heads",), "--protocol attentive", lambda c: c.protocol == "attentive"),
+        Rule(("queries",), "--protocol efficient", lambda c: c.protocol == "efficient"),
+        Rule(("token_lrs", "token_epochs"), "--protocol attentive or efficient", lambda c: c.protocol in TOKEN_PROBES),
     ],
     "sweep": [
         Rule(_MAE, "mae among --probes", lambda c: "mae" in c.probes),
         Rule(("Cs",), "exact among --probes", lambda c: "exact" in c.probes),
         Rule(("k", "whiten"), "knn among --probes", lambda c: "knn" in c.probes),
+        Rule(("together",), "exact or mae among --probes", lambda c: bool({"exact", "mae"} & set(c.probes))),
+        Rule(("heads",), "attentive among --probes", lambda c: "attentive" in c.probes),
+        Rule(("queries",), "efficient among --probes", lambda c: "efficient" in c.probes),
+        Rule(("token_lrs", "token_epochs"), "attentive or efficient among --probes", lambda c: bool(set(TOKEN_PROBES) & set(c.probes))),
+        Rule(("max_memory",), "a trained probe among --probes", lambda c: bool(set(PROTOCOLS) & set(c.probes))),
+        Rule(("score",), "retrieval among --probes", lambda c: "retrieval" in c.probes),
     ],
     "plot": [
         Rule(("perplexity", "backend"), "--method tsne", lambda c: c.method == "tsne"),

@@ -74,7 +74,7 @@ def probe(config: ProbeConfig) -> None:
         raise ValueError(f"seeds={config.seeds}; expected 1 or more.")
     if config.protocol not in PROTOCOLS:
         raise ValueError(f"there is no probe {config.protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
-    check_options(config, (config.protocol,), "--protocol")
+    check_options(config)
     stores = open_stores(config)
     estimator = estimator_for(config.protocol, config, stores)
     result = evaluate_stores(stores, config.protocol, estimator, config, seeds=config.seeds)
@@ -110,7 +110,7 @@ def sweep(config: SweepConfig) -> None:
     unknown = [name for name in config.probes if name not in PROBES]
     if unknown:
         raise ValueError(f"there is no probe {unknown[0]!r}; choose some of {', '.join(PROBES)}.")
-    check_options(config, config.probes, "--probes")
+    check_options(config)
     stores = open_stores(config)
     for name in config.probes:  # refuses before the first one runs
         stores.names_for(name)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-
-from .idle import refuse_idle
 
 PROTOCOLS = ("exact", "mae", "attentive", "efficient")
 PROBES = (*PROTOCOLS, "knn", "retrieval")
 TOKEN_PROBES = ("attentive", "efficient")
 SCORES = ("map", "recall@1")
-# what each option belongs to
-NEEDS = {
-    "Cs": ("exact",), "base_lrs": ("mae",), "batch_size": ("mae",), "epochs": ("mae",), "warmup_epochs": ("mae",), "heads": ("attentive",),
-    "queries": ("efficient",), "token_lrs": TOKEN_PROBES, "token_epochs": TOKEN_PROBES, "max_memory": PROTOCOLS,
-    "together": ("exact", "mae"), "k": ("knn",), "whiten": ("knn",), "score": ("retrieval",),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +114,8 @@ class NeighborOptions:
     whiten: tuple[float, ...] = (1e-3, 1.0)
 
 
-def check_options(config, probes: tuple[str, ...], option: str) -> None:
-    """Refuse options that no chosen probe uses, and values that none can take."""
-    known = {field.name for field in fields(config)}
-    rules = [(name, f"{option} {' or '.join(users)}", bool(set(users) & set(probes))) for name, users in NEEDS.items() if name in known]
-    refuse_idle(config, rules)
+def check_options(config) -> None:
+    """Refuse values that no probe can take."""
     if not config.max_memory > 0:
         raise ValueError(f"--max-memory {config.max_memory:g} was given; expected GiB, more than 0.")
     if config.together < 1:

@@ -171,8 +171,8 @@ class TestTokensTapsAndTogether:
             ("probe --protocol attentive --together 2", "--together 2 has no effect"),
             ("probe --max-memory 0", "--max-memory 0 was given"),
             ("probe --device gpu", "device='gpu' cannot be used"),
-            ("sweep --probes knn --Cs 1.0", "--Cs 1.0 has no effect without --probes exact"),
-            ("sweep --probes exact --score recall@1", "--score recall@1 has no effect without --probes retrieval"),
+            ("sweep --probes knn --Cs 1.0", "--Cs 1.0 has no effect without exact among --probes"),
+            ("sweep --probes exact --score recall@1", "--score recall@1 has no effect without retrieval among --probes"),
             ("sweep --probes retrieval --score ndcg", "--score ndcg is unknown"),
         ],
     )
