@@ -22,6 +22,7 @@ _HOMES = {
     "VQAutoencoder": ".models.vq_autoencoder",
     "VQTokenizerConfig": ".models.config",
     "extract_features": ".features.extract",
+    "load_weights": ".backbones.weights",
 }
 __all__ = [
     "BiGR",
@@ -36,6 +37,7 @@ __all__ = [
     "VQTokenizerConfig",
     "__version__",
     "extract_features",
+    "load_weights",
 ]
 
 
@@ -46,10 +48,10 @@ def __getattr__(name: str):
 
 
 def _only_help_is_asked() -> bool:
-    """Whether this process is `bigr ... --help`, which prints and ends, and need not wait for torch and timm."""
+    """Whether this process is `bigr`, `bigr --version` or `bigr ... --help`, which prints and ends, without need of torch and timm."""
     program = Path(sys.argv[0]).name.partition(".")[0] if sys.argv and sys.argv[0] else ""
     is_command = program in ("bigr", "bigr-script") or (program == "-m" and "bigr_features.cli" in sys.orig_argv)
-    return is_command and (len(sys.argv) == 1 or not {"-h", "--help"}.isdisjoint(sys.argv))
+    return is_command and (len(sys.argv) == 1 or not {"-h", "--help", "--version"}.isdisjoint(sys.argv))
 
 
 if not _only_help_is_asked():

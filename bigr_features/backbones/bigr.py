@@ -121,7 +121,7 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
     filter_fn, parts = checkpoint_filter_fn, None
     if pretrained:
         sources = {name: kwargs.get(name) for name in ("pretrained_cfg", "pretrained_cfg_overlay")}
-        parts = _read_parts(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
+        parts = read_parts(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
     if parts is not None:
         if parts.trained_as is not None:
             _check_same_function(parts.trained_as, generator)
@@ -203,7 +203,7 @@ def _check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> No
         raise ValueError(f"the weights were trained with {given}, but this model has {here}; create it with {given}.")
 
 
-def _read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> _Parts | None:
+def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None = None) -> _Parts | None:
     """The whole model's weights, if a pretrained configuration names a local file or its two parts; None for what timm reads itself.
 
     The parts are two official files, or the folders `model` (or another name) and `tokenizer` that `bigr train` writes side by side.
@@ -211,12 +211,12 @@ def _read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str 
     if cfg.get("source") in ("hf-hub", "local-dir") or cfg.get("state_dict"):
         return None
     path, trained_as = Path(cfg["file"]) if cfg.get("file") else None, None
-    if path is not None and path.is_dir():
-        folder = path / "model" if (path / "model").is_dir() else path
-        models = [checkpoints.load_model(part) for part in (folder, folder.parent / "tokenizer")]
+    models = checkpoints.load_parts(path) if path is not None and path.is_dir() else None
+    if models is not None:
         trained_as = models[0].config if isinstance(models[0].config, GeneratorConfig) else None
         parts = [model.state_dict() for model in models]
     elif path is not None:
+        path = checkpoints.file_of(checkpoints.checked_weights(path))
         content = checkpoints.read_checkpoint(path)
         if not checkpoints.is_official_generator(content):
             return _Parts(checkpoints.weights_of(content, path), None)

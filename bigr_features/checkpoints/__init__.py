@@ -1,6 +1,7 @@
 """Reading and writing weights: our own format, and the official files of BiGR and of the systems it is compared with."""
 
 from .files import check_state, fingerprint, read_checkpoint, read_pickle, read_safetensors, weights_of
+from .folders import ACCEPTED, checked_weights, file_of, load_parts, load_trained
 from .llamagen_tokenizer import llamagen_tokenizer_state, load_llamagen_tokenizer, read_llamagen_tokenizer
 from .native import load_model, save_model
 from .official import (
@@ -25,8 +26,11 @@ from .systems import (
 from .timm_models import load_weights
 
 __all__ = [
+    "ACCEPTED",
     "check_state",
+    "checked_weights",
     "elm_generator_state",
+    "file_of",
     "fingerprint",
     "is_elm_generator",
     "is_llamagen_generator",
@@ -39,6 +43,8 @@ __all__ = [
     "load_model",
     "load_official_generator",
     "load_official_tokenizer",
+    "load_parts",
+    "load_trained",
     "load_weights",
     "official_generator_state",
     "official_tokenizer_state",

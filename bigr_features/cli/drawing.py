@@ -93,7 +93,13 @@ class Session:
         if not hasattr(self, "_identity"):
             self._identity = {"version": version("bigr-features"), "weights_sha256": fingerprint(self.model)}
         steps = self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
-        return {"command": self.command, "model": self.config.model, **self._identity, **self.settings, "num_reveal_steps": steps}
+        return {
+            "command": self.command,
+            "model": " ".join([self.config.model, *self.config.model_args]),
+            **self._identity,
+            **self.settings,
+            "num_reveal_steps": steps,
+        }
 
 
 def session(config: DrawingConfig, command: str) -> Session:
@@ -107,7 +113,7 @@ def session(config: DrawingConfig, command: str) -> Session:
     check_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    return Session(config, command, load_generator(config.model, config.weights, config.device))
+    return Session(config, command, load_generator(config.model, config.weights, config.device, config.model_args))
 
 
 def load_generator(name: str, weights: Path | None, device: str, arguments: Sequence[str] = ()):
@@ -120,8 +126,7 @@ def load_generator(name: str, weights: Path | None, device: str, arguments: Sequ
     """
     import timm
 
-    import bigr_features  # noqa: F401  (registers the models)
-
+    from ..backbones.weights import load_weights
     from .models import device_of, parse_arguments
 
     known = timm.list_models(module="bigr")
@@ -129,8 +134,8 @@ def load_generator(name: str, weights: Path | None, device: str, arguments: Sequ
         raise ValueError(f"--model {name} is no generator; choose one of {', '.join(known)}.")
     if weights is None and not timm.is_model_pretrained(name):
         raise ValueError(f"{name} has no weights of its own; name a model that has, or give --weights.")
-    overlay = {"file": str(weights)} if weights is not None else None
-    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **parse_arguments(tuple(arguments)))
+    given = parse_arguments(tuple(arguments))
+    model = timm.create_model(name, pretrained=True, **given) if weights is None else load_weights(name, weights, **given)
     return model.to(device_of(device)).eval()
 
 

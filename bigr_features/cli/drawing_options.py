@@ -20,7 +20,9 @@ class DrawingConfig(SamplingSettings):
     model : str
         A bigr model of timm.
     weights : Path, optional
-        Weights instead of the model's own: what `bigr train` or `bigr export` wrote.
+        Weights to load instead of the model's own: a file (.safetensors, .pt, .pth, .th, .bin) or the folder of a training or export.
+    model_args : tuple of str
+        Arguments of timm.create_model, such as depth=4 of a generator that was trained with it.
     out : str
         PNG to write.
     results : Path, optional
@@ -41,6 +43,7 @@ class DrawingConfig(SamplingSettings):
 
     model: str = "bigr_nano.fashion_mnist"
     weights: Path | None = None
+    model_args: tuple[str, ...] = ()
     out: str = "out.png"
     results: Path | None = None
     strip: Path | None = None

@@ -58,7 +58,7 @@ def extract(config: ExtractConfig) -> None:
         raise ValueError(f"--ray {config.ray} and world size {world_size} were given; Ray spreads the work itself, so give one of them.")
     settings = ExtractionSettings(**{field.name: getattr(config, field.name) for field in fields(ExtractionSettings)})
     model = build(config).to("cpu" if config.ray else device_of(config.device))
-    described = dict(name=" ".join([config.model, *config.model_args]), weights=config.weights)
+    described = dict(name=" ".join([config.model, *config.model_args]), weights=config.origin)
     if config.ray:
         from ..features.extraction_ray import extract_with_ray
 

@@ -61,7 +61,7 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | None, po
     if config.threads:
         torch.set_num_threads(config.threads)
     model = build(replace(config, model=name)).to(device_of(config.device))
-    weights = f"random, seed {config.seed}," if config.random else config.weights
+    weights = f"random, seed {config.seed}," if config.random else config.origin
     return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights)
 
 
@@ -76,14 +76,14 @@ def embedder_for(gallery, config: ModelOptions):
         raise ValueError(f"the gallery {gallery.folder} does not say what made its vectors; search it by ids, or by vectors in Python.")
     layer, pooling = layer_and_pooling(made["feature"])
     name, *arguments = made["model"].split(" ")
-    if config.model is None and not config.random and not config.checkpoint:
+    if config.model is None and not config.random and not config.weights:
         weights = str(made.get("weights") or "pretrained")
         if weights.startswith("random"):
             config = replace(config, random=True, seed=int("".join(filter(str.isdecimal, weights)) or 0))
         elif weights != "pretrained":
-            if not Path(weights).is_file():
-                raise FileNotFoundError(f"the gallery was made with the weights {weights}, which are not there; give --checkpoint.")
-            config = replace(config, checkpoint=weights)
+            if not Path(weights).exists():
+                raise FileNotFoundError(f"the gallery was made with the weights {weights}, which are not there; give --weights.")
+            config = replace(config, weights=weights)
     if config.model is None:
         config = replace(config, model_args=config.model_args or tuple(arguments))
     layer = layer if config.layer is None else config.layer

@@ -131,7 +131,7 @@ def reindex(config: ReindexConfig) -> None:
     fields = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if fields.get("binarize") == "none" or fields.get("metric") == "cosine":
         fields |= {"binarize": None, "num_bits": None}
-    if config.model is None and config.layer is None and config.pooling is None and not config.random and not config.checkpoint:
+    if config.model is None and config.layer is None and config.pooling is None and not config.random and not config.weights:
         gallery.reindex(**fields)
         gallery.compact()
         print(described(gallery))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..sampling.settings import SamplingSettings
-from .probe_options import PROTOCOLS, TOKEN_PROBES
 
 
 class Rule(NamedTuple):
@@ -18,9 +17,15 @@ class Rule(NamedTuple):
     holds: Callable[[object], bool]
 
 
-_READING = ("model", "layer", "random", "checkpoint", "model_args", "batch_size", "num_workers")
+_READING = ("model", "layer", "random", "weights", "model_args", "batch_size", "num_workers")
 _GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval")
-_MAE = ("base_lrs", "batch_size", "epochs", "warmup_epochs")
+# what each option of a probe belongs to
+_OF_PROBES = {
+    "Cs": ("exact",), "base_lrs": ("mae",), "batch_size": ("mae",), "epochs": ("mae",), "warmup_epochs": ("mae",), "heads": ("attentive",),
+    "queries": ("efficient",), "token_lrs": ("attentive", "efficient"), "token_epochs": ("attentive", "efficient"),
+    "max_memory": ("exact", "mae", "attentive", "efficient"), "together": ("exact", "mae"), "k": ("knn",), "whiten": ("knn",),
+    "score": ("retrieval",),
+}  # fmt: skip
 _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)
 _NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
 _LABELLED = Rule(_GUIDANCE, "--labels", lambda c: bool(c.labels))
@@ -51,23 +56,13 @@ RULES: dict[str, list[Rule]] = {
         Rule(("device",), "--ray 0 (Ray places its workers itself)", lambda c: c.ray == 0),
     ],
     "probe": [
-        Rule(_MAE, "--protocol mae", lambda c: c.protocol == "mae"),
-        Rule(("Cs",), "--protocol exact", lambda c: c.protocol == "exact"),
-        Rule(("together",), "--protocol exact or mae", lambda c: c.protocol in ("exact", "mae")),
-        Rule(("heads",), "--protocol attentive", lambda c: c.protocol == "attentive"),
-        Rule(("queries",), "--protocol efficient", lambda c: c.protocol == "efficient"),
-        Rule(("token_lrs", "token_epochs"), "--protocol attentive or efficient", lambda c: c.protocol in TOKEN_PROBES),
+        Rule((name,), f"--protocol {' or '.join(users)}", lambda c, users=users: c.protocol in users)
+        for name, users in _OF_PROBES.items()
+        if name not in ("k", "whiten", "score")
     ],
     "sweep": [
-        Rule(_MAE, "mae among --probes", lambda c: "mae" in c.probes),
-        Rule(("Cs",), "exact among --probes", lambda c: "exact" in c.probes),
-        Rule(("k", "whiten"), "knn among --probes", lambda c: "knn" in c.probes),
-        Rule(("together",), "exact or mae among --probes", lambda c: bool({"exact", "mae"} & set(c.probes))),
-        Rule(("heads",), "attentive among --probes", lambda c: "attentive" in c.probes),
-        Rule(("queries",), "efficient among --probes", lambda c: "efficient" in c.probes),
-        Rule(("token_lrs", "token_epochs"), "attentive or efficient among --probes", lambda c: bool(set(TOKEN_PROBES) & set(c.probes))),
-        Rule(("max_memory",), "a trained probe among --probes", lambda c: bool(set(PROTOCOLS) & set(c.probes))),
-        Rule(("score",), "retrieval among --probes", lambda c: "retrieval" in c.probes),
+        Rule((name,), f"{' or '.join(users)} among --probes", lambda c, users=users: not set(users).isdisjoint(c.probes))
+        for name, users in _OF_PROBES.items()
     ],
     "plot": [
         Rule(("perplexity", "backend"), "--method tsne", lambda c: c.method == "tsne"),

@@ -8,10 +8,10 @@ import logging
 import os
 import sqlite3
 import sys
-from typing import Annotated, Union
 
 from ..functional.printing import one_line
 from .errors import explained
+from .help import overview, unknown_command, unknown_option
 from .idle import refuse_idle
 
 # name: (module and class of the settings, module and function that takes them); a command imports its own only, and --help no function
@@ -25,6 +25,7 @@ COMMANDS = {
     "knn": (".probe:KNNConfig", ".probe:knn"),
     "sweep": (".probe:SweepConfig", ".probe:sweep"),
     "plot": (".plot:PlotConfig", ".plot:plot"),
+    "report": (".report:ReportConfig", ".report:report"),
     "index": (".gallery:IndexConfig", ".gallery:index"),
     "search": (".search:SearchConfig", ".search:search"),
     "add": (".gallery:AddConfig", ".gallery:add"),
@@ -43,15 +44,6 @@ COMMANDS = {
 }
 ANSWERED = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError, sqlite3.Error)
 
-_DESCRIPTION = (
-    "Train, from a folder of images: train-tokenizer, encode, train, export, in this order. "
-    "Features: extract, then probe, knn, sweep, plot. "
-    "Retrieval: index, search, add, remove, sync, reindex, duplicates. "
-    "Pictures: generate, interpolate, inpaint, outpaint, edit, enrich. "
-    "How good they are: evaluate-generation, reference. "
-    "Set BIGR_TRACEBACK=1 to see where an error came from."
-)
-
 
 def main(args: list[str] | None = None) -> None:
     """Entry point: parse, run, and turn errors about what was given into one line on standard error."""
@@ -59,11 +51,19 @@ def main(args: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what a terminal or a pipe cannot show is escaped, and stops nothing
             stream.reconfigure(errors="backslashreplace")
-    settings = None
+    if not args or args[0] in ("-h", "--help"):
+        print(overview(COMMANDS))
+        sys.exit(0)
+    if args[0] == "--version":
+        from .. import __version__
+
+        print(f"bigr {__version__}")
+        sys.exit(0)
+    name, settings = args[0], None
+    if name not in COMMANDS:
+        _stop_at_usage(unknown_command(name, COMMANDS))
     try:
-        name = args[0] if args and args[0] in COMMANDS else None
-        settings = _parsed(name, args)
-        name = name or next(name for name in COMMANDS if type(settings) is _named(COMMANDS[name][0]))
+        settings = _parsed(name, args[1:])
         refuse_idle(name, settings)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Lines("%(message)s"))
@@ -77,23 +77,37 @@ def main(args: list[str] | None = None) -> None:
     except ANSWERED as error:
         if os.environ.get("BIGR_TRACEBACK"):
             raise
-        name = next((arg for arg in args if arg in COMMANDS), "")
         sys.exit(one_line(f"bigr {name}: {type(error).__name__}: {explained(error, name, settings)}"))
 
 
-def _parsed(name: str | None, args: list[str]):
-    """Settings of the command in `args`; without one, help or an error that lists all commands."""
+def _parsed(name: str, args: list[str]):
+    """Settings of a command; ends with 2 for options that it does not have, as the parser does for values."""
+    kind = _named(COMMANDS[name][0])
+    args = _renamed(kind, args)
+    wrong = unknown_option(name, kind, args)
+    if wrong is not None:
+        _stop_at_usage(wrong)
+    start = _starting_point(name, kind, args)
     import tyro
 
-    if name is not None:
-        kind = _named(COMMANDS[name][0])
-        start = _starting_point(name, kind, args[1:])
-        given = {} if start is None else {"default": start}
-        one_model = (tyro.conf.AvoidSubcommands,)  # of several kinds of model, the one that the preset or --config names
-        return tyro.cli(kind, prog=f"bigr {name}", args=args[1:], config=one_model, **given)
-    kinds = {name: _named(settings) for name, (settings, _) in COMMANDS.items()}
-    choices = tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in kinds.items())
-    return tyro.cli(Union[choices], prog="bigr", description=_DESCRIPTION, args=args)  # noqa: UP007
+    given = {} if start is None else {"default": start}
+    one_model = (tyro.conf.AvoidSubcommands,)  # of several kinds of model, the one that the preset or --config names
+    return tyro.cli(kind, prog=f"bigr {name}", args=args, config=one_model, **given)
+
+
+def _stop_at_usage(message: str) -> None:
+    """End with 2, the status of a command line that cannot be read."""
+    print(one_line(message), file=sys.stderr)
+    sys.exit(2)
+
+
+def _renamed(settings: type, args: list[str]) -> list[str]:
+    """The arguments with --weights in place of --checkpoint, its former name, which is said."""
+    known = {field.name for field in dataclasses.fields(settings)}
+    if "checkpoint" in known or "weights" not in known or _value(args, "--checkpoint") is None:
+        return args
+    print("--checkpoint is called --weights now", file=sys.stderr)
+    return [arg.replace("--checkpoint", "--weights", 1) if arg.partition("=")[0] == "--checkpoint" else arg for arg in args]
 
 
 def _named(place: str):

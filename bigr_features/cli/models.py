@@ -6,6 +6,7 @@ import ast
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,8 @@ class WeightsOptions:
     ----------
     random : bool
         Random weights, seeded, instead of the pretrained ones.
-    checkpoint : str
-        File of weights to load instead of the pretrained ones.
+    weights : str
+        Weights to load instead of the pretrained ones: a file (.safetensors, .pt, .pth, .th, .bin) or the folder of a training or export.
     model_args : tuple of str
         Arguments of timm.create_model, such as img_size=32 patch_size=4.
     device : str
@@ -29,15 +30,15 @@ class WeightsOptions:
     """
 
     random: bool = False
-    checkpoint: str = ""
+    weights: str = ""
     model_args: tuple[str, ...] = ()
     device: str = "auto"
     threads: int = 0
 
     @property
-    def weights(self) -> str:
-        """ "random", "pretrained", or the file of weights."""
-        return "random" if self.random else self.checkpoint or "pretrained"
+    def origin(self) -> str:
+        """ "random", "pretrained", or the absolute path of the weights, which is found from any working directory."""
+        return "random" if self.random else str(Path(self.weights).expanduser().resolve()) if self.weights else "pretrained"
 
 
 def build(config: WeightsOptions):
@@ -61,24 +62,20 @@ def build(config: WeightsOptions):
     if ":" not in config.model and not timm.is_model(name):
         near = timm.list_models(f"*{name[:6]}*")[:5]
         raise ValueError(f"there is no timm model {config.model!r}; {'similar: ' + ', '.join(near) if near else 'see timm.list_models()'}.")
-    if config.random and config.checkpoint:
-        raise ValueError("--random and --checkpoint were both given; give one of them.")
-    pretrained = not config.random and not config.checkpoint
+    if config.random and config.weights:
+        raise ValueError("--random and --weights were both given; give one of them.")
+    pretrained = not config.random and not config.weights
     if pretrained and ":" not in config.model and not timm.is_model_pretrained(config.model):
-        raise ValueError(f"{config.model} has no pretrained weights; name a model that has, or give --checkpoint FILE or --random.")
+        raise ValueError(f"{config.model} has no pretrained weights; name a model that has, or give --weights PATH or --random.")
     if config.random:
         log.warning("RANDOM weights: the features of %s say nothing about a trained model", config.model)
         torch.manual_seed(config.seed)
     arguments = {"num_classes": 0, **arguments}
-    if not config.checkpoint:
+    if not config.weights:
         return timm.create_model(config.model, pretrained=pretrained, **arguments).eval()
-    if name in timm.list_models(module="bigr"):  # these also read the official files, and folders of `bigr train`
-        return timm.create_model(config.model, pretrained=True, pretrained_cfg_overlay={"file": config.checkpoint}, **arguments).eval()
-    from ..checkpoints import load_weights
+    from ..backbones.weights import load_weights
 
-    model = timm.create_model(config.model, pretrained=False, **arguments)
-    load_weights(model, config.checkpoint)
-    return model.eval()
+    return load_weights(config.model, config.weights, **arguments)
 
 
 def parse_arguments(pairs: tuple[str, ...]) -> dict:

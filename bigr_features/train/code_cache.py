@@ -49,7 +49,7 @@ def encode(config: EncodeConfig) -> CodeCache | None:
         torch.set_num_threads(config.threads)
     rank, world_size = ranks_of_environment()
     device = local_device(config.device)
-    tokenizer = checkpoints.load_model(config.tokenizer)
+    tokenizer = checkpoints.load_trained(config.tokenizer)
     if not isinstance(tokenizer, BinaryAutoencoder):
         raise ValueError(f"{config.tokenizer} holds a {type(tokenizer).__name__}, not a tokenizer.")
     identity = checkpoints.fingerprint(tokenizer)

@@ -63,7 +63,7 @@ def train(config: TrainConfig) -> Path:
 
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
-    tokenizer = checkpoints.load_model(config.tokenizer)
+    tokenizer = checkpoints.load_trained(config.tokenizer)
     if not isinstance(tokenizer, BinaryAutoencoder):
         raise ValueError(f"{config.tokenizer} holds a {type(tokenizer).__name__}, not a tokenizer.")
     tokenizer_identity = checkpoints.fingerprint(tokenizer)
@@ -74,7 +74,7 @@ def train(config: TrainConfig) -> Path:
     train_items, held_out = hold_out(len(data), config.validation, config.seed)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
     identity = {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}
-    start = None if config.weights is None else checkpoints.load_model(config.weights)
+    start = None if config.weights is None else checkpoints.load_trained(config.weights)
     if start is not None:
         identity["fingerprint of the first weights"] = checkpoints.fingerprint(start)
     run = Run(config, identity, free, main)

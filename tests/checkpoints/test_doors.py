@@ -53,7 +53,7 @@ def gallery_of(path):
 
     for value in (0, 90, 200):
         Image.new("RGB", (32, 32), (value, 0, 0)).save(images / f"{value}.png")
-    line = ["--dataset", str(images), "--out", str(folder), "--checkpoint", str(named), "--layer", "0", "--device", "cpu"]
+    line = ["--dataset", str(images), "--out", str(folder), "--weights", str(named), "--layer", "0", "--device", "cpu"]
     main(["index", *NANO, *line])
     named.write_bytes(content)
     main(["search", str(folder), str(images / "0.png"), "--k", "1", "--device", "cpu"])
@@ -64,8 +64,8 @@ def overlay_free():
 
 
 DOORS = {
-    "--checkpoint of a timm model": lambda path: main([*EXTRACT, *RESNET, "--checkpoint", str(path), "--out", str(path.parent / "s")]),
-    "--checkpoint of a bigr model": lambda path: main([*EXTRACT, *NANO, "--checkpoint", str(path), "--out", str(path.parent / "s")]),
+    "--weights of a timm model": lambda path: main([*EXTRACT, *RESNET, "--weights", str(path), "--out", str(path.parent / "s")]),
+    "--weights of a bigr model": lambda path: main([*EXTRACT, *NANO, "--weights", str(path), "--out", str(path.parent / "s")]),
     "file= of a bigr model": overlay,
     "--weights": lambda path: main(["generate", "--weights", str(path), "--out", str(path.parent / "a.png"), "--device", "cpu"]),
     "--perceptual": lambda path: PerceptualLoss(path),

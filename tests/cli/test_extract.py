@@ -89,7 +89,7 @@ def test_the_shipped_model_and_any_timm_model(tmp_path):
     [
         ("--model bigr_nanno", "there is no timm model 'bigr_nanno'; similar: bigr_nano"),
         ("--model vit_tiny_patch16_224 --model-args img_size", "'img_size' is not of the form name=value"),
-        ("--model bigr_nano --random --checkpoint x", "give one of them"),
+        ("--model bigr_nano --random --weights x", "give one of them"),
         ("--model bigr_nano --random --rank 1", "give --rank and --world-size together"),
         ("--model bigr_nano --random --rank 1 --world-size 2 --ray 2", "Ray spreads the work itself"),
         ("--model bigr_nano --random --layers 8", "layer 8 is out of range"),

@@ -38,6 +38,7 @@ REFUSED = [
     ("train --tokenizer t --out o --codes c --num-workers 2", "--num-workers 2 has no effect without --source"),
     ("train --tokenizer t --out o --codes c --sample-every 0 --num-samples 4", "--num-samples 4 has no effect without --sample-every"),
     ("train --tokenizer t --out o --codes c --unconditional --guidance-scale 4", "--guidance-scale 4.0 has no effect without labels"),
+    ("evaluate-generation d --network n --samples s --out o --unconditional", "--unconditional has no effect without --model"),
     ("train-tokenizer --source sample:digits --out o --perceptual-weight 2", "has no effect without --perceptual"),
     ("train-tokenizer --source sample:digits --out o --discriminator-width 8", "has no effect without --adversarial-weight above 0"),
 ]
