@@ -16,12 +16,13 @@ class Rule(NamedTuple):
 
 
 _READING = ("model", "layer", "random", "checkpoint", "model_args", "batch_size", "num_workers")
-_GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval")
+_GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval", "guidance_power")
 _MAE = ("base_lrs", "batch_size", "epochs", "warmup_epochs")
 _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)
 _NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
 _LABELLED = Rule(_GUIDANCE, "--labels", lambda c: bool(c.labels))
-_DRAWN = [_GUMBEL, _NO_GUIDANCE]
+_POWER = Rule(("guidance_power",), "--guidance-schedule power_cosine", lambda c: c.guidance_schedule == "power_cosine")
+_DRAWN = [_GUMBEL, _NO_GUIDANCE, _POWER]
 
 RULES: dict[str, list[Rule]] = {
     "train-tokenizer": [
