@@ -57,7 +57,7 @@ def check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> Non
         raise ValueError(f"the weights were trained with {given}, but this model has {here}; create it with {given}.")
 
 
-def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None) -> Parts | None:
+def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None = None) -> Parts | None:
     """The whole model's weights, if a pretrained configuration names a local file or its two parts; None for what timm reads itself.
 
     The parts are two official files, or the folders `model` (or another name) and `tokenizer` that `bigr train` writes side by side.
@@ -65,14 +65,14 @@ def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str |
     if cfg.get("source") in ("hf-hub", "local-dir") or cfg.get("state_dict"):
         return None
     path, trained_as = Path(cfg["file"]) if cfg.get("file") else None, None
-    if path is not None and path.is_dir():
-        folder = path / "model" if (path / "model").is_dir() else path
-        models = [checkpoints.load_model(part) for part in (folder, folder.parent / "tokenizer")]
-        _check_kinds(models, folder)
+    models = checkpoints.load_parts(path) if path is not None and path.is_dir() else None
+    if models is not None:
+        _check_kinds(models, path)
         check_same_codes(models[1].config, models[0].config)
         trained_as = models[0].config
         parts = [model.state_dict() for model in models]
     elif path is not None:
+        path = checkpoints.file_of(checkpoints.checked_weights(path))
         content = checkpoints.read_checkpoint(path)
         official = _official(content)
         if official is None:
@@ -130,11 +130,9 @@ def _official(content: dict) -> _Official | None:
 
 def _check_kinds(models: list[nn.Module], folder: Path) -> None:
     """Raise ValueError unless these are a generator and a tokenizer."""
-    for model, wanted, kind, place in zip(
-        models, (BiGR, ImageTokenizer), ("generator", "tokenizer"), (folder, folder.parent / "tokenizer"), strict=True
-    ):
+    for model, wanted, kind in zip(models, (BiGR, ImageTokenizer), ("generator", "tokenizer"), strict=True):
         if not isinstance(model, wanted):
-            raise ValueError(f"{place} holds a {type(model).__name__}, but a {kind} is expected; give the folder of a generator.")
+            raise ValueError(f"{folder} holds a {type(model).__name__} where a {kind} is expected; give the folder of a generator.")
 
 
 def _tokenizer_beside(generator_file: Path, cfg: dict[str, Any], official: _Official) -> Path:

@@ -105,7 +105,7 @@ class VectorQuantizer(nn.Module):
 
 def nearest(latents: Tensor, codebook: Tensor, at_once: int = _AT_ONCE) -> Tensor:
     """Index (B, N) of the row of codebook (V, D) nearest to each latent (B, N, D), from so many tokens at a time as fit into memory."""
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript reads no further only so)
         if torch.jit.is_tracing() or torch.compiler.is_compiling():
             return _distances(latents, codebook).argmin(-1)
     rows = max(1, at_once // codebook.shape[0])
