@@ -48,7 +48,7 @@ def __getattr__(name: str):
 
 
 def _only_help_is_asked() -> bool:
-    """Whether this process is `bigr`, `bigr --version` or `bigr ... --help`, which prints, and need not wait for torch and timm."""
+    """Whether this process is `bigr`, `bigr --version` or `bigr ... --help`, which prints and ends, without need of torch and timm."""
     program = Path(sys.argv[0]).name.partition(".")[0] if sys.argv and sys.argv[0] else ""
     is_command = program in ("bigr", "bigr-script") or (program == "-m" and "bigr_features.cli" in sys.orig_argv)
     return is_command and (len(sys.argv) == 1 or not {"-h", "--help", "--version"}.isdisjoint(sys.argv))

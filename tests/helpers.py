@@ -342,13 +342,25 @@ BACKBONES = {
 }
 
 
+# The compared systems, as small; of each what `_nano` says, and fewer classes, so that one test is quick.
+_SMALL = {"channels": 32, "num_res_blocks": 1, "embed_dim": 32, "depth": 4, "width": 48, "num_heads": 3, "generator_num_classes": 7}
+SYSTEM_BACKBONES = {
+    "llamagen": ("llamagen_nano", {**_SMALL, "codebook_size": 30, "channel_multipliers": (1, 1, 1)}),
+    "cat_ar": ("bigr_nano_cat_ar", {**_SMALL, "code_dim": 6, "num_cond_tokens": 2}),
+    "cat_mask": ("bigr_nano_cat_mask", {**_SMALL, "code_dim": 6}),
+    "bin_ar": ("bigr_nano_bin_ar", {**_SMALL, "code_dim": 6, "denoiser_width": 24, "num_timesteps": 16, "num_denoise_steps": 4}),
+}
+ALL_BACKBONES = {**BACKBONES, **SYSTEM_BACKBONES}
+
+
 def backbone(name: str, seed: int | None = 0, **changes) -> nn.Module:
-    """A model of `BACKBONES` from `timm.create_model`, with random weights everywhere unless seed is None, in eval mode."""
-    arch, fields = BACKBONES[name]
+    """A model of `ALL_BACKBONES` from `timm.create_model`, with random weights everywhere unless seed is None, in eval mode."""
+    arch, fields = ALL_BACKBONES[name]
     model = timm.create_model(arch, **{**fields, **changes})
     return (model if seed is None else randomized(model, seed)).eval()
 
 
 def pixels(model: nn.Module, batch: int = 2, seed: int = 0) -> Tensor:
-    """Random images in [0, 1] of the size and channels that a backbone takes."""
-    return torch.rand(batch, model.in_chans, model.img_size, model.img_size, generator=torch.Generator().manual_seed(seed))
+    """Random images of the size, channels and range of pixels that a backbone takes."""
+    images = torch.rand(batch, model.in_chans, model.img_size, model.img_size, generator=torch.Generator().manual_seed(seed))
+    return model.tokenizer.normalize(images)

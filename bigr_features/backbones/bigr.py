@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -15,23 +14,13 @@ from timm.models._manipulate import adapt_input_conv
 from torch import Tensor
 
 from .. import checkpoints
-from ..models.config import GeneratorConfig
 from ..models.presets import PRESETS, is_preset_field, preset_configs
 from .backbone import LEARNED_POSITIONS, BiGRBackbone, drop_generative_entries, resample_positions
+from .parts import LLAMAGEN_HUB_ID, OFFICIAL_HUB_ID, check_same_function, read_parts
 
 __all__ = list(PRESETS)
 
 log = logging.getLogger(__name__)
-
-OFFICIAL_HUB_ID = "haoosz/BiGR"
-# generator file on the Hub: the tokenizer file it was trained with
-OFFICIAL_TOKENIZERS = {
-    "gpt/bigr_L_d24.pt": "bae/bae_d24/binaryae_ema_1000000.th",
-    "gpt/bigr_XL_d24.pt": "bae/bae_d24/binaryae_ema_1000000.th",
-    "gpt/bigr_XXL_d24.pt": "bae/bae_d24/binaryae_ema_1000000.th",
-    "gpt/bigr_XXL_d32.pt": "bae/bae_d32/binaryae_ema_950000.th",
-    "gpt/bigr_L_d32_512.pt": "bae/bae_d32_512/binaryae_ema_720000.th",
-}
 
 
 def _cfg(**kwargs) -> dict[str, Any]:
@@ -58,6 +47,21 @@ def _official(filename: str, **kwargs) -> dict[str, Any]:
     return _cfg(hf_hub_id=OFFICIAL_HUB_ID, hf_hub_filename=filename, origin_url=origin, **kwargs)
 
 
+def _llamagen(filename: str) -> dict[str, Any]:
+    return _cfg(
+        hf_hub_id=LLAMAGEN_HUB_ID,
+        hf_hub_filename=filename,
+        origin_url="https://github.com/FoundationVision/LlamaGen",
+        paper_name="Autoregressive Model Beats Diffusion: Llama for Scalable Image Generation",
+        paper_ids="arXiv:2406.06525",
+        **_MINUS_1_TO_1,
+    )
+
+
+_MINUS_1_TO_1 = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # pixels as the VQ tokenizer takes them
+_NANO = {"input_size": (3, 32, 32)}
+
+
 def _shipped(folder: str, **kwargs) -> dict[str, Any]:
     return _cfg(file=str(files("bigr_features") / "assets" / "bigr_nano" / folder), **kwargs)
 
@@ -71,6 +75,15 @@ default_cfgs = generate_default_cfgs(
         "bigr_l_512.d32_in1k": _official("gpt/bigr_L_d32_512.pt", input_size=(3, 512, 512)),
         "bigr_nano.fashion_mnist": _shipped("fashion_mnist", input_size=(3, 32, 32)),
         "bigr_nano.fashion_mnist_uncond": _shipped("fashion_mnist_uncond", input_size=(3, 32, 32)),
+        "llamagen_b.c2i_in1k": _llamagen("c2i_B_256.pt"),
+        "llamagen_l.c2i_in1k": _llamagen("c2i_L_256.pt"),
+        "llamagen_nano.untrained": _cfg(**_NANO, **_MINUS_1_TO_1),
+        "bigr_l_cat_ar.untrained": _cfg(),
+        "bigr_l_cat_mask.untrained": _cfg(),
+        "bigr_l_bin_ar.untrained": _cfg(),
+        "bigr_nano_cat_ar.untrained": _cfg(**_NANO),
+        "bigr_nano_cat_mask.untrained": _cfg(**_NANO),
+        "bigr_nano_bin_ar.untrained": _cfg(**_NANO),
     }
 )
 
@@ -111,6 +124,60 @@ def bigr_nano(pretrained: bool = False, **kwargs) -> BiGRBackbone:
     return _create_backbone("bigr_nano", pretrained, **kwargs)
 
 
+@register_model
+def llamagen_b(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """LlamaGen-B: VQ tokenizer of 16,384 codes, causal, 12 blocks, width 768; 256 x 256 images, 16 x 16 tokens."""
+    return _create_backbone("llamagen_b", pretrained, **kwargs)
+
+
+@register_model
+def llamagen_l(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """LlamaGen-L: VQ tokenizer of 16,384 codes, causal, 24 blocks, width 1024; 256 x 256 images, 16 x 16 tokens."""
+    return _create_backbone("llamagen_l", pretrained, **kwargs)
+
+
+@register_model
+def llamagen_nano(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """LlamaGen of the size of bigr_nano: 32 x 32 images, 8 x 8 tokens of 4,096 codes."""
+    return _create_backbone("llamagen_nano", pretrained, **kwargs)
+
+
+@register_model
+def bigr_l_cat_ar(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """S0 of the paper's Table 1: 16-bit codes as one of 65,536 classes, causal, otherwise as bigr_l."""
+    return _create_backbone("bigr_l_cat_ar", pretrained, **kwargs)
+
+
+@register_model
+def bigr_l_cat_mask(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """S1 of the paper's Table 1: 16-bit codes as one of 65,536 classes, masked, otherwise as bigr_l."""
+    return _create_backbone("bigr_l_cat_mask", pretrained, **kwargs)
+
+
+@register_model
+def bigr_l_bin_ar(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """S2 of the paper's Table 1: 16-bit codes and the Bernoulli transcoder, causal, otherwise as bigr_l."""
+    return _create_backbone("bigr_l_bin_ar", pretrained, **kwargs)
+
+
+@register_model
+def bigr_nano_cat_ar(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """S0 of the size of bigr_nano: 12-bit codes as one of 4,096 classes, causal."""
+    return _create_backbone("bigr_nano_cat_ar", pretrained, **kwargs)
+
+
+@register_model
+def bigr_nano_cat_mask(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """S1 of the size of bigr_nano: 12-bit codes as one of 4,096 classes, masked."""
+    return _create_backbone("bigr_nano_cat_mask", pretrained, **kwargs)
+
+
+@register_model
+def bigr_nano_bin_ar(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """S2 of the size of bigr_nano: 16-bit codes and the Bernoulli transcoder, causal."""
+    return _create_backbone("bigr_nano_bin_ar", pretrained, **kwargs)
+
+
 def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
     """Build the model of a preset, with any field of its configurations changed by keyword, and load its weights."""
     if "drop_path_rate" in kwargs:
@@ -124,7 +191,7 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
         parts = read_parts(resolve_pretrained_cfg(arch, **sources).to_dict(), generator, kwargs.get("cache_dir"))
     if parts is not None:
         if parts.trained_as is not None:
-            _check_same_function(parts.trained_as, generator)
+            check_same_function(parts.trained_as, generator)
             if parts.trained_as.unconditional:
                 generator = replace(generator, class_dropout=1.0)
         # what was read here goes in through timm's filter, in place of a source that timm would read itself
@@ -184,74 +251,3 @@ def _adapt_output_channels(value: Tensor, channels: int) -> Tensor:
     if channels == 1:
         return value.mean(0, keepdim=True)
     return value[torch.arange(channels) % value.shape[0]]
-
-
-class _Parts(NamedTuple):
-    """State dict of the whole model, and the generator's configuration if the weights come with one."""
-
-    state: dict[str, Tensor]
-    trained_as: GeneratorConfig | None
-
-
-def _check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> None:
-    """Raise ValueError where weights fit, but would compute something else than in training: fields that no shape shows."""
-    names = ("num_heads", "input_positions", "causal", "norm_eps", "rope_base", "num_timesteps", "noise_schedule", "predict_flip")
-    differing = [name for name in names if getattr(trained, name) != getattr(built, name)]
-    if differing:
-        given = ", ".join(f"{name}={getattr(trained, name)!r}" for name in differing)
-        here = ", ".join(f"{name}={getattr(built, name)!r}" for name in differing)
-        raise ValueError(f"the weights were trained with {given}, but this model has {here}; create it with {given}.")
-
-
-def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str | Path | None = None) -> _Parts | None:
-    """The whole model's weights, if a pretrained configuration names a local file or its two parts; None for what timm reads itself.
-
-    The parts are two official files, or the folders `model` (or another name) and `tokenizer` that `bigr train` writes side by side.
-    """
-    if cfg.get("source") in ("hf-hub", "local-dir") or cfg.get("state_dict"):
-        return None
-    path, trained_as = Path(cfg["file"]) if cfg.get("file") else None, None
-    models = checkpoints.load_parts(path) if path is not None and path.is_dir() else None
-    if models is not None:
-        trained_as = models[0].config if isinstance(models[0].config, GeneratorConfig) else None
-        parts = [model.state_dict() for model in models]
-    elif path is not None:
-        path = checkpoints.file_of(checkpoints.checked_weights(path))
-        content = checkpoints.read_checkpoint(path)
-        if not checkpoints.is_official_generator(content):
-            return _Parts(checkpoints.weights_of(content, path), None)
-        parts = _official_parts(path, _tokenizer_beside(path, cfg), generator)
-    elif cfg.get("hf_hub_filename") in OFFICIAL_TOKENIZERS:
-        from huggingface_hub import hf_hub_download
-
-        names = (cfg["hf_hub_filename"], OFFICIAL_TOKENIZERS[cfg["hf_hub_filename"]])
-        parts = _official_parts(*(hf_hub_download(cfg["hf_hub_id"], name, cache_dir=cache_dir) for name in names), generator)
-    else:
-        return None
-    named = zip(("generator", "tokenizer"), parts, strict=True)
-    return _Parts({f"{name}.{key}": value for name, part in named for key, value in part.items()}, trained_as)
-
-
-def _official_parts(generator_file: str | Path, tokenizer_file: str | Path, config: GeneratorConfig) -> list[dict[str, Tensor]]:
-    return [checkpoints.read_official_generator(generator_file, config), checkpoints.read_official_tokenizer(tokenizer_file)]
-
-
-def _tokenizer_beside(generator_file: Path, cfg: dict[str, Any]) -> Path:
-    """The tokenizer's `.th` file that belongs to a local generator file: beside it, or where the Hub's folders would have it."""
-    named = OFFICIAL_TOKENIZERS.get(cfg.get("hf_hub_filename") or "")
-    candidates = sorted(generator_file.parent.glob("*.th"))
-    if named:
-        hub_layout = generator_file.parent.parent / named
-        candidates = [generator_file.parent / Path(named).name, hub_layout, *candidates]
-    found = [path for path in candidates if path.is_file()]
-    others = [path for path in found if path.name != Path(named).name] if named else found
-    if named and found and found[0] not in others:
-        return found[0]
-    if len(others) == 1:
-        return others[0]
-    expected = f"{Path(named).name}" if named else "one .th file"
-    raise FileNotFoundError(
-        f"{generator_file} is the generator of an official model, which is two files; its tokenizer ({expected}) was not found "
-        f"in {generator_file.parent}. Put it there."
-        + (f" Several .th files are there: {', '.join(path.name for path in others)}." if len(others) > 1 else "")
-    )

@@ -11,7 +11,8 @@ from torch import nn
 from .. import checkpoints
 from ..models.presets import PRESETS, is_preset_field, preset_configs
 from .backbone import BiGRBackbone
-from .bigr import checkpoint_filter_fn, read_parts
+from .bigr import checkpoint_filter_fn
+from .parts import read_parts
 
 _OF_TRAINING = ("class_dropout", "token_dropout", "residual_dropout", "ffn_dropout", "drop_path")
 

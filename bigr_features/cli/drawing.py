@@ -25,6 +25,12 @@ class Session:
     def __init__(self, config: DrawingConfig, command: str, model):
         self.config, self.command, self.model = config, command, model
         self.null_class = model.generator.null_class
+        generator = model.generator.config
+        if (config.strip or config.gif) and (generator.causal or generator.categorical):
+            raise ValueError(
+                f"--strip and --gif show how bits are revealed where they are surest, but {config.model} draws "
+                f"{'one token after the other' if generator.causal else 'classes'}; leave them out, or take bigr_l, bigr_nano, ..."
+            )
         self.settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(SamplingSettings)}
         self.steps: list = []
         self.seeds: list[int] = []
@@ -43,7 +49,8 @@ class Session:
 
         self.seeds = [check_seed(self.config.seed + i) for i in range(count)] if seeds is None else [check_seed(seed) for seed in seeds]
         parts = [slice(start, min(start + self.config.batch_size, count)) for start in range(0, count, self.config.batch_size)]
-        steps = self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
+        generator = self.model.generator.config
+        steps = generator.num_tokens if generator.causal else self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
         images, seen = [], []
         with tqdm(total=len(parts) * passes * steps, desc=self.command, bar_format=_BAR) as bar:
 

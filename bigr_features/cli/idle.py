@@ -18,7 +18,7 @@ class Rule(NamedTuple):
 
 
 _READING = ("model", "layer", "random", "weights", "model_args", "batch_size", "num_workers")
-_GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval")
+_GUIDANCE = ("guidance_scale", "guidance_schedule", "guidance_interval", "guidance_power")
 # what each option of a probe belongs to
 _OF_PROBES = {
     "Cs": ("exact",), "base_lrs": ("mae",), "batch_size": ("mae",), "epochs": ("mae",), "warmup_epochs": ("mae",), "heads": ("attentive",),
@@ -29,7 +29,8 @@ _OF_PROBES = {
 _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)
 _NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
 _LABELLED = Rule(_GUIDANCE, "--labels", lambda c: bool(c.labels))
-_DRAWN = [_GUMBEL, _NO_GUIDANCE]
+_POWER = Rule(("guidance_power",), "--guidance-schedule power_cosine", lambda c: c.guidance_schedule == "power_cosine")
+_DRAWN = [_GUMBEL, _NO_GUIDANCE, _POWER]
 _SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingSettings))
 
 RULES: dict[str, list[Rule]] = {

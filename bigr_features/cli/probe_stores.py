@@ -17,7 +17,7 @@ from ..features.store import FeatureStore
 from ..features.tokens import tokens_of
 from ..functional.checks import some
 from ..functional.pooling import layer_and_pooling
-from .probe import TOKEN_PROBES
+from .probe_options import TOKEN_PROBES
 
 log = logging.getLogger(__name__)
 

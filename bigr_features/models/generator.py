@@ -151,7 +151,7 @@ class BiGR(nn.Module):
         vector = self.class_vector()
         tokens = self.token_vectors(codes)
         x = self.sequence(vector, tokens[:, :-1] if shifted else tokens)
-        return self.trunk(x, vector, [layer])[0][:, self.num_prefix - int(shifted) :]
+        return self.trunk(x, vector, [layer], int(shifted))[0][:, self.num_prefix - int(shifted) :]
 
     def hidden_states(
         self,
@@ -196,7 +196,7 @@ class BiGR(nn.Module):
         x = x[:, :-1] if shifted else x
         order = sorted(set(wanted))
         start = 0 if return_prefix else self.num_prefix - int(shifted)
-        streams = dict(zip(order, self.trunk(x, vector, order), strict=True))
+        streams = dict(zip(order, self.trunk(x, vector, order, int(shifted)), strict=True))
         return [streams[layer][:, start:] for layer in wanted]
 
     def condition(
@@ -211,7 +211,7 @@ class BiGR(nn.Module):
         self._check_shapes(codes, labels, mask, mixed=label_weights is not None)
         vector = self.class_vector(labels, label_weights)
         x = self.sequence(vector, self.order.inputs(self.token_vectors(codes, mask)))
-        x = self.trunk(x, vector, [len(self.trunk.blocks) - 1])[0]
+        x = self.trunk(x, vector, [len(self.trunk.blocks) - 1], self.order.missing)[0]
         return self._positioned(self.trunk.norm(self.order.outputs(x, self.num_prefix)))
 
     def _positioned(self, x: Tensor, start: int = 0) -> Tensor:
@@ -259,7 +259,7 @@ class BiGR(nn.Module):
             cache = self.trunk.new_cache(len(labels), vector)
             x = self.trunk.extend(x, cache)
         else:
-            x = self.trunk(x, vector, [len(self.trunk.blocks) - 1])[0]
+            x = self.trunk(x, vector, [len(self.trunk.blocks) - 1], self.config.num_tokens - count)[0]
         return self._positioned(self.trunk.norm(x[:, -1:]), count)[:, 0], cache
 
     def step(self, codes: Tensor, cache: KVCache) -> Tensor:

@@ -17,6 +17,8 @@ from .config import GeneratorConfig
 class Masked:
     """Full attention; the output at a token predicts that token where it is hidden."""
 
+    missing = 0  # tokens that training does not feed
+
     def __init__(self, config: GeneratorConfig):
         self.levels = config.mask_levels
         self.sampler: Sampler = categorical.SAMPLER if config.categorical else masked.SAMPLER
@@ -49,6 +51,8 @@ class Masked:
 
 class Causal:
     """Causal attention in raster order; the output at a position predicts the next token, that of the last condition token the first."""
+
+    missing = 1
 
     def __init__(self, config: GeneratorConfig):
         self.sampler: Sampler = autoregressive.CLASSES if config.categorical else autoregressive.BITS

@@ -165,7 +165,7 @@ class Trunk(nn.Module):
             nn.init.zeros_(self.modulation.proj.weight)
             nn.init.zeros_(self.modulation.proj.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, layers: list[int]) -> list[Tensor]:
+    def forward(self, x: Tensor, condition: Tensor, layers: list[int], missing: int = 0) -> list[Tensor]:
         """Residual streams (B, S, D) after each of the blocks `layers`, without the final norm, in one pass to the last of them.
 
         Parameters
@@ -176,9 +176,11 @@ class Trunk(nn.Module):
             Class vector that drives the modulation.
         layers : list of int
             0-based indices, ascending, without repeats.
+        missing : int
+            Positions that x lacks at the end.
         """
         modulation = self.modulation(condition) if self.modulation is not None else None
-        rope = self.rope.table[: x.shape[1]]
+        rope = self.rope.table if missing == 0 else self.rope.table[:-missing]
         streams: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             if i <= layers[-1]:

@@ -10,6 +10,7 @@ import os
 from typing import NamedTuple
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -82,16 +83,11 @@ class VectorQuantizer(nn.Module):
         """Codes (..., D) of indices."""
         return self._scaled(F.embedding(indices, self.embedding))
 
-    @torch.no_grad()
     def look_up(self, latents: Tensor) -> Tensor:
-        """Index (B, N) of the nearest code of each latent (B, N, D); of equally near ones, the first."""
-        latents, codebook = self._scaled(latents), self._scaled(self.embedding)
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
-            return _distances(latents, codebook).argmin(-1)
-        return torch.cat([_distances(part, codebook).argmin(-1) for part in latents.flatten(0, -2).split(_rows(codebook))]).view(
-            latents.shape[:-1]
-        )
+        """Index (B, N) of the nearest code of each latent (B, N, D); of equally near ones, the first. No gradient passes."""
+        return nearest(self._scaled(latents).detach(), self._scaled(self.embedding).detach())
 
+    @torch.jit.unused
     def forward(self, latents: Tensor) -> Quantized:
         """Snap latents (B, N, D) to their nearest codes; the gradient of what follows goes straight to the latents."""
         with torch.autocast(latents.device.type, enabled=False):
@@ -105,6 +101,19 @@ class VectorQuantizer(nn.Module):
             counts = code_counts(indices, self.codebook_size)
             straight = latents + (codes - latents).detach()
         return Quantized(straight, indices, codebook_loss, commitment_loss, entropy_loss, code_usage(counts), code_perplexity(counts))
+
+
+def nearest(latents: Tensor, codebook: Tensor, at_once: int = _AT_ONCE) -> Tensor:
+    """Index (B, N) of the row of codebook (V, D) nearest to each latent (B, N, D), from so many tokens at a time as fit into memory."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript reads no further only so)
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return _distances(latents, codebook).argmin(-1)
+    rows = max(1, at_once // codebook.shape[0])
+    found = [_distances(part, codebook).argmin(-1) for part in latents.flatten(0, -2).split(rows)]
+    return torch.cat(found).view(latents.shape[:-1])
+
+
+torch.fx.wrap("nearest")  # a graph of the features holds it as one call: its loop depends on the batch
 
 
 def entropy_term(latents: Tensor, codebook: Tensor) -> Tensor:
@@ -200,8 +209,8 @@ class VQAutoencoder(ImageTokenizer):
         return self.quantizer(self.latents(images))
 
     def look_up(self, images: Tensor) -> Tensor:
-        """Indices (B, N) of images, pixel values unchecked: what the feature path traces."""
-        return self.quantizer.look_up(self.latents(images))
+        """Indices (B, N) of images, unchecked: what the feature path traces."""
+        return self.quantizer.look_up(self.to_latent(self.encoder(images)).flatten(2).transpose(1, 2))
 
     def encode(self, images: Tensor) -> Tensor:
         """Indices of images.

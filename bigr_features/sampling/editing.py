@@ -2,7 +2,8 @@
 
 B images, C channels, S side in pixels, N = G * G tokens, K bits.
 
-Each takes the backbone that `timm.create_model` makes, encodes what is known, draws the hidden tokens with `sample_codes`, and decodes.
+Each takes the backbone that `timm.create_model` makes, encodes what is known, draws the hidden tokens with its generator, which must be a
+masked one, and decodes.
 Known tokens are never written, and every hidden token is drawn exactly once. With `seeds`, encoder, generator and decoder run image by
 image on a CPU (see `batch_invariant` of `sample_codes`), so that an image is the same alone and in any batch.
 """
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..functional import checks
 from ..functional.inference import evaluating, in_chunks
 from . import regions
-from .masked import runs_one_by_one, sample_codes
+from .masked import runs_one_by_one
 from .noise import Noise, make_noise
 from .orders import ranks
 from .settings import SamplingSettings
@@ -185,14 +186,14 @@ def enrich(
         )
     images = F.interpolate(images.to(_device(model)), size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
     settings, chunk, noise = _prepare(model, len(images), settings)
-    known = in_chunks(model.encode, images, chunk)
+    known = in_chunks(model.encode, model.tokenizer.normalize(images), chunk)
     labels = _labels(model, labels, len(images))
     part = ranks(noise.uniform(known.shape[:2], known.device)) * num_passes // tokens  # (B, N), 0..num_passes - 1
     codes = known
     for index in range(num_passes):
         mask = part == index
         steps = _reveal_steps(mask, num_reveal_steps)
-        codes = sample_codes(model.generator, labels, codes=codes, mask=mask, num_reveal_steps=steps, generator=noise, **settings)
+        codes = model.generator.generate(labels, codes=codes, mask=mask, num_reveal_steps=steps, generator=noise, **settings)
         if on_pass is not None:
             on_pass(index, mask, codes)
     decoded = _decode(model, codes, chunk)
@@ -209,8 +210,8 @@ def _draw(model, images, masks, labels, conceal, composite, blend, num_reveal_st
     steps = _reveal_steps(hidden, num_reveal_steps)
     settings, chunk, noise = _prepare(model, len(images), settings)
     checks.check_pixels(images)
-    known = in_chunks(model.encode, regions.conceal(images, masks) if conceal else images, chunk)
-    codes = sample_codes(model.generator, labels, codes=known, mask=hidden, num_reveal_steps=steps, generator=noise, **settings)
+    known = in_chunks(model.encode, model.tokenizer.normalize(regions.conceal(images, masks) if conceal else images), chunk)
+    codes = model.generator.generate(labels, codes=known, mask=hidden, num_reveal_steps=steps, generator=noise, **settings)
     decoded = _decode(model, codes, chunk)
     if blend:
         result = regions.blend_seams(images, decoded, masks)
@@ -260,12 +261,23 @@ def refuse_null(model: nn.Module, labels, what: str, instead: str) -> None:
         raise ValueError(f"{given} was given, but {what} needs a class of 0..{null - 1}; {instead}.")
 
 
+def _check_masked(model: nn.Module) -> None:
+    """An error for a causal generator."""
+    if model.generator.config.causal:
+        raise ValueError(
+            "editing draws tokens in keeping with all that is known around them, but this model's generator is causal: it draws each token "
+            "from those before it only. Take a masked model (bigr_*, *_cat_mask)."
+        )
+
+
 def _check_images(model: nn.Module, images: Tensor) -> Tensor:
+    _check_masked(model)
     return checks.check_image_batch(images, model.in_chans, model.img_size, model.img_size).to(_device(model))
 
 
 def _check_batch(model: nn.Module, images: Tensor) -> None:
     """A batch of images of any size, pixels in [0, 1]."""
+    _check_masked(model)
     height, width = images.shape[-2:] if images.dim() == 4 else (model.img_size, model.img_size)
     checks.check_image_batch(images, model.in_chans, height, width)
     checks.check_pixels(images)
@@ -273,7 +285,7 @@ def _check_batch(model: nn.Module, images: Tensor) -> None:
 
 def _decode(model: nn.Module, codes: Tensor, chunk: int) -> Tensor:
     with evaluating(model):
-        return in_chunks(model.decode, codes, chunk).clamp(0, 1)
+        return model.tokenizer.denormalize(in_chunks(model.decode, codes, chunk)).clamp(0, 1)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -11,7 +11,8 @@ import timm
 import torch
 
 import bigr_features  # noqa: F401  (registers the models)
-from bigr_features.backbones.bigr import OFFICIAL_HUB_ID, OFFICIAL_TOKENIZERS, checkpoint_filter_fn
+from bigr_features.backbones.bigr import checkpoint_filter_fn
+from bigr_features.backbones.parts import OFFICIAL_HUB_ID, OFFICIAL_TOKENIZERS
 from bigr_features.checkpoints import load_official_generator, save_model
 
 from ..helpers import GoldenSet, assert_same_weights, backbone, pixels

@@ -1,7 +1,8 @@
 """Promises that timm makes for every model, in our own words, for a small model of an official architecture and for `bigr_nano`.
 
 What timm asks and how it is kept here: its test of unpooled 4-D maps is for convolutional models; ours give tokens (B, N, D),
-as its vision transformers do. A classification loss leaves a gradient on everything but what only generates.
+as its vision transformers do. A classification loss leaves a gradient on everything but what only generates, and the tokenizer
+where its codes are read as indices, which have none.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from torch import nn
 
 import bigr_features  # noqa: F401  (registers the models)
 
-from ..helpers import BACKBONES, assert_same_weights, backbone, pixels
+from ..helpers import ALL_BACKBONES as BACKBONES
+from ..helpers import assert_same_weights, backbone, pixels
 
-ARCHS = ("bigr_l", "bigr_xl", "bigr_xxl", "bigr_xxl_d32", "bigr_l_512", "bigr_nano")
+ARCHS = (
+    "bigr_l", "bigr_xl", "bigr_xxl", "bigr_xxl_d32", "bigr_l_512", "bigr_nano", "llamagen_b", "llamagen_l", "llamagen_nano",
+    "bigr_l_cat_ar", "bigr_l_cat_mask", "bigr_l_bin_ar", "bigr_nano_cat_ar", "bigr_nano_cat_mask", "bigr_nano_bin_ar",
+)  # fmt: skip
 
 each_model = pytest.mark.parametrize("name", BACKBONES)
 
@@ -34,13 +39,26 @@ def only_generates(model: nn.Module) -> set[str]:
     parts = (
         "tokenizer.decoder.",
         "tokenizer.quantizer.embedding",
+        "tokenizer.from_latent.",
         "generator.transcoder.",
+        "generator.output.",
         "generator.position_embedding",
         "generator.embedding.mask_embedding",
         "generator.trunk.norm.",
+        *behind_indices(model),
         *(f"generator.trunk.blocks.{i}." for i in range(model.feature_layer + 1, len(model.generator.trunk.blocks))),
     )
     return {name for name, _ in model.named_parameters() if name.startswith(parts)}
+
+
+def behind_indices(model: nn.Module) -> tuple[str, ...]:
+    """Where a gradient stops because codes are read as indices: prefixes of names."""
+    return ("tokenizer.",) if model.generator.config.categorical else ()
+
+
+def unreached(model: nn.Module) -> set[str]:
+    """Parameters without gradient that could have one."""
+    return {name for name in without_gradient(model) if not name.startswith(behind_indices(model))}
 
 
 def without_gradient(model: nn.Module) -> set[str]:
@@ -51,7 +69,7 @@ def without_gradient(model: nn.Module) -> set[str]:
 
 
 def test_importing_the_package_registers_every_architecture():
-    assert set(ARCHS) <= set(timm.list_models("bigr*"))
+    assert set(ARCHS) <= set(timm.list_models(["bigr*", "llamagen*"]))
     assert set(ARCHS) <= set(timm.list_models(module="bigr"))
     assert "bigr" in timm.list_modules()
     for arch in ARCHS:
@@ -63,14 +81,16 @@ def test_official_weights_are_listed_as_pretrained():
     listed = set(timm.list_pretrained("bigr*"))
     official = {"bigr_l.d24_in1k", "bigr_xl.d24_in1k", "bigr_xxl.d24_in1k", "bigr_xxl_d32.in1k", "bigr_l_512.d32_in1k"}
     assert official <= listed
+    assert set(timm.list_pretrained("llamagen*")) == {"llamagen_b.c2i_in1k", "llamagen_l.c2i_in1k"}
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_configuration_asks_for_plain_pixels_of_the_right_size(arch):
     cfg = timm.get_pretrained_cfg(arch)
-    size = {"bigr_l_512": 512, "bigr_nano": 32}.get(arch, 256)
+    size = 32 if "_nano" in arch else {"bigr_l_512": 512}.get(arch, 256)
     assert cfg.input_size == (3, size, size)
-    assert (cfg.mean, cfg.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    mean, std = (0.5, 0.5) if arch.startswith("llamagen") else (0.0, 1.0)
+    assert (cfg.mean, cfg.std) == ((mean,) * 3, (std,) * 3)
     assert cfg.num_classes == 0
     assert cfg.fixed_input_size
 
@@ -162,7 +182,7 @@ def test_backward_reaches_everything_but_what_only_generates(name, checkpointing
 def test_backward_reaches_everything_without_the_generative_parts(name, feature_layer):
     model = backbone(name, num_classes=42, generative=False, feature_layer=feature_layer).train()
     model(pixels(model)).mean().backward()
-    assert without_gradient(model) == set()
+    assert unreached(model) == set()
 
 
 @each_model
@@ -369,7 +389,7 @@ def test_pruning_keeps_the_intermediates_and_leaves_no_unused_parameter(name, in
     assert model.num_classes == 0
     if prune_norm:
         torch.stack([feature.mean() for feature in after]).sum().backward()
-        assert without_gradient(model) == set()
+        assert unreached(model) == set()
 
 
 # ---------------------------------------------------------------------------------------------------------- features only
@@ -403,7 +423,7 @@ def test_features_only_are_the_intermediates_of_the_whole_model_and_train_entire
     for ours, feature in zip(features, expected, strict=True):
         torch.testing.assert_close(ours, feature)
     torch.stack([feature.mean() for feature in features]).sum().backward()
-    assert without_gradient(model) == set()
+    assert unreached(model.model) == set()
 
 
 # ------------------------------------------------------------------------------------------ tracing, scripting, compiling
@@ -528,7 +548,7 @@ def test_float64_features_agree_with_float32_ones(name):
     model = backbone(name)
     double = backbone(name).double()
     x = pixels(model)
-    assert torch.equal(model.encode(x), double.encode(x.double()).float())
+    assert torch.equal(model.encode(x).double(), double.encode(x.double()).double())
     similarity = torch.nn.functional.cosine_similarity(model(x).double(), double(x.double()))
     assert (similarity > 0.999999).all()
 
@@ -570,7 +590,7 @@ def test_another_image_size_by_keyword_or_afterwards_is_the_same_model(name, tok
     torch.testing.assert_close(model(x), built(x))
     labels = torch.tensor([0, 1])
     assert model.loss(x, labels).loss.isfinite()
-    assert model.generate(labels, num_reveal_steps=2).shape == x.shape
+    assert model.generate(labels, **({} if model.generator.config.causal else {"num_reveal_steps": 2})).shape == x.shape
 
 
 @each_model
@@ -619,7 +639,8 @@ def test_names_without_weight_decay_exist(name):
     model = backbone(name)
     named = model.no_weight_decay()
     assert named <= {parameter for parameter, _ in model.named_parameters()}
-    assert {"generator.transcoder.denoiser.head.weight", "generator.transcoder.denoiser.code_embedding.weight"} <= named
+    if not model.generator.config.categorical:
+        assert {"generator.transcoder.denoiser.head.weight", "generator.transcoder.denoiser.code_embedding.weight"} <= named
     assert not named & {"generator.class_embedding.weight", "generator.position_embedding", "generator.embedding.mask_embedding"}
 
 
@@ -631,18 +652,20 @@ def test_the_transform_of_the_data_config_gives_plain_pixels(name):
     model = backbone(name)
     arch, size = BACKBONES[name][0], model.img_size
     config = resolve_data_config(model=model)
-    assert config["mean"] == (0.0, 0.0, 0.0)
-    assert config["std"] == (1.0, 1.0, 1.0)
-    if arch == "bigr_nano":
+    mean, std = (0.5, 0.5) if arch.startswith("llamagen") else (0.0, 1.0)
+    assert config["mean"] == (mean,) * 3
+    assert config["std"] == (std,) * 3
+    if "_nano" in arch:
         assert config["input_size"] == (3, size, size)
     config["input_size"] = (3, size, size)
     values = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     ours = create_transform(**config)(Image.fromarray(values))
-    torch.testing.assert_close(ours, torch.from_numpy(values).permute(2, 0, 1) / 255)
+    torch.testing.assert_close(ours, (torch.from_numpy(values).permute(2, 0, 1) / 255 - mean) / std)
     larger = np.random.default_rng(0).integers(0, 256, (2 * size + 7, 3 * size, 3), dtype=np.uint8)
     out = create_transform(**config)(Image.fromarray(larger))[None]
     assert out.shape == (1, 3, size, size)
-    assert 0 <= out.min() < out.max() <= 1
+    least, most = model.tokenizer.pixel_range
+    assert least <= out.min() < out.max() <= most
     model.encode(out)
 
 
@@ -675,9 +698,10 @@ def test_changes_after_construction_are_saved_too(name, tmp_path):
 
 
 @each_model
-@pytest.mark.parametrize("changes", [{"generative": False}, {"in_chans": 1}, {"code_dim": 9}, {"adaln": False, "predict_flip": False}])
+@pytest.mark.parametrize("changes", [{"generative": False}, {"in_chans": 1}, {"codes": 9}, {"adaln": False, "predict_flip": False}])
 def test_settings_of_the_architecture_are_saved_too(name, changes, tmp_path):
-    model = backbone(name, **changes)
+    codes = "codebook_size" if name == "llamagen" else "code_dim"
+    model = backbone(name, **{codes if key == "codes" else key: value for key, value in changes.items()})
     save_for_hf(model, str(tmp_path), safe_serialization=True)
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     assert loaded.generator.config == model.generator.config
@@ -728,8 +752,9 @@ def test_pretrained_weights_fit_other_channels(name, in_chans, weights_file):
     assert loaded(x).isfinite().all()
     assert loaded.decode(loaded.encode(x)).shape == x.shape
     if in_chans == 1:  # a grey image is three equal channels
-        probability = loaded.tokenizer.bit_probabilities(x)
-        torch.testing.assert_close(probability, model.tokenizer.bit_probabilities(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+        read = "latents" if name == "llamagen" else "bit_probabilities"
+        ours, expected = (getattr(part.tokenizer, read)(images) for part, images in ((loaded, x), (model, x.expand(-1, 3, -1, -1))))
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 @each_model

@@ -9,7 +9,7 @@ import timm
 
 from bigr_features import BinaryAutoencoder, VQAutoencoder, VQTokenizerConfig
 from bigr_features.checkpoints import official_generator_state, official_tokenizer_state
-from bigr_features.models.presets import PRESETS, TOKENIZERS, preset_configs
+from bigr_features.models.presets import GENERATORS, PRESETS, TOKENIZERS, preset_configs
 
 from ..helpers import GOLDEN
 
@@ -43,7 +43,18 @@ def test_the_32_bit_size_is_the_24_bit_size_with_another_code():
 @pytest.mark.parametrize("arch", [arch for arch in PRESETS if arch == "bigr_nano" or arch in OFFICIAL])
 @pytest.mark.parametrize("code_dim", [16, 20, 24, 32])
 def test_the_code_may_be_changed_in_both_parts(arch, code_dim):
-    tokenizer, generator = preset_configs(arch, code_dim=code_dim)
+    before = GENERATORS[arch]
+    if before.tokens == "index":
+        with pytest.raises(ValueError, match=f"code_dim={code_dim} counts bits, but tokens='index' has none"):
+            preset_configs(arch, code_dim=code_dim)
+        tokenizer, generator = preset_configs(arch, codebook_size=1000)
+        assert tokenizer.codebook_size == generator.vocab_size == 1000
+        return
+    parts = {16: 1, 20: 2, 24: 2, 32: 4}[code_dim] if before.categorical else 1
+    if parts > 1:
+        with pytest.raises(ValueError, match=f"one softmax over {2**code_dim:,} classes.*num_sub_codes={parts} parts of"):
+            preset_configs(arch, code_dim=code_dim)
+    tokenizer, generator = preset_configs(arch, code_dim=code_dim, num_sub_codes=parts)
     assert tokenizer.code_dim == generator.code_dim == code_dim
     assert tokenizer.grid_size == generator.grid_size
 
@@ -55,6 +66,32 @@ def test_official_training_settings():
         assert (generator.predict_flip, generator.focal_gamma, generator.focal_alpha, generator.aux_weight) == (True, 0.0, None, 0.0)
         assert (generator.class_dropout, generator.residual_dropout, generator.ffn_dropout) == (0.1, 0.1, 0.1)
         assert (generator.num_classes, generator.num_cond_tokens, generator.adaln) == (1000, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("arch", "trunk", "tokenizer"),
+    [("llamagen_b", 111, 72), ("llamagen_l", 343, 72), ("bigr_l_cat_ar", 444, 63), ("bigr_l_cat_mask", 378, 63)],
+)
+def test_the_compared_systems_have_the_published_numbers_of_parameters(arch, trunk, tokenizer):
+    model = timm.create_model(arch, device="meta")
+    found = [sum(parameter.numel() for parameter in part.parameters()) for part in (model.generator, model.tokenizer)]
+    assert [round(count / 1e6) for count in found] == [trunk, tokenizer]
+
+
+@pytest.mark.parametrize("size", ["l", "nano"])
+def test_the_systems_differ_from_bigr_in_what_the_paper_names_only(size):
+    base = preset_configs(f"bigr_{size}", code_dim=16)[1]
+    free = {"token_dropout", "code_dim", "vocab_size", "mask_levels", "denoiser_depth", "denoiser_width"}
+    for arch, differs in (
+        (f"llamagen_{size}", {"tokens", "head", "causal", "adaln"}),
+        (f"bigr_{size}_cat_ar", {"head", "causal", "adaln"}),
+        (f"bigr_{size}_cat_mask", {"head", "adaln"}),
+        (f"bigr_{size}_bin_ar", {"causal"}),
+    ):
+        ours, reference = GENERATORS[arch].to_dict(), base.to_dict()
+        assert {name for name in ours if ours[name] != reference[name]} - free == differs
+    categorical = [GENERATORS[f"{name}"].vocab_size for name in (f"bigr_{size}_cat_ar", f"bigr_{size}_cat_mask")]
+    assert categorical == [2**16 if size == "l" else 2**12] * 2
 
 
 def test_nano_is_what_it_says():

@@ -265,7 +265,7 @@ def test_without_its_decoder_the_tokenizer_still_encodes():
         model.decode(indices)
 
 
-@pytest.mark.parametrize("call", ["encode", "quantize", "look_up"])
+@pytest.mark.parametrize("call", ["encode", "quantize"])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
