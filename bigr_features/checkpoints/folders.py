@@ -74,17 +74,18 @@ def load_parts(folder: str | Path) -> list[nn.Module] | None:
         A run; the folder that `bigr export` wrote, or the generator's folder in it; the `model` of a run.
     """
     folder = Path(folder)
+    settings = _settings_of_run(folder)
     if (folder / "tokenizer" / "config.json").is_file():
-        if _settings_of_run(folder) is not None:
+        if settings is not None:
             return [load_trained(folder), load_model(folder / "tokenizer")]
         generators = sorted(path.parent for path in folder.glob("*/config.json") if path.parent.name != "tokenizer")
         if len(generators) != 1:
             names = some([path.name for path in generators])
             raise ValueError(f"{folder} holds {len(generators)} generators beside the tokenizer ({names}); name the folder of one.")
         return [load_model(generators[0]), load_model(folder / "tokenizer")]
-    if (folder / "config.json").is_file() and (folder.parent / "tokenizer" / "config.json").is_file():
-        return [load_trained(folder), load_model(folder.parent / "tokenizer")]
-    settings = _settings_of_run(folder)
+    inner = folder / "model" if (folder / "model" / "config.json").is_file() else folder
+    if _is_generator(inner):
+        return [load_model(inner), load_model(inner.parent / "tokenizer")]
     if settings is not None and _kind(settings) != "BiGR":
         raise ValueError(f"{folder} is the run of a tokenizer, which is one half of a model; give the run of `bigr train` that used it.")
     if settings is not None:
@@ -124,6 +125,15 @@ def _settings_of_run(folder: Path) -> dict | None:
         raise ValueError(f"{path} is damaged ({error}).") from error
     settings = content.get("settings") if isinstance(content, dict) else None
     return settings if isinstance(settings, dict) and isinstance(settings.get("model"), dict) else None
+
+
+def _is_generator(folder: Path) -> bool:
+    """Whether `save_model` wrote a generator into this folder; its tokenizer then lies beside it."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return False
+    content = json.loads(path.read_text())
+    return isinstance(content, dict) and content.get("kind") == "BiGR"
 
 
 def _kind(settings: dict) -> str:
