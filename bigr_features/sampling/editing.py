@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..functional import checks
 from ..functional.inference import evaluating, in_chunks
 from . import regions
-from .masked import runs_one_by_one, sample_codes
+from .masked import runs_one_by_one
 from .noise import Noise, make_noise
 from .orders import ranks
 from .settings import SamplingSettings

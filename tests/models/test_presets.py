@@ -69,7 +69,8 @@ def test_official_training_settings():
 
 
 @pytest.mark.parametrize(
-    ("arch", "trunk", "tokenizer"), [("llamagen_b", 111, 72), ("llamagen_l", 343, 72), ("bigr_l_cat_ar", 444, 63), ("bigr_l_cat_mask", 378, 63)]
+    ("arch", "trunk", "tokenizer"),
+    [("llamagen_b", 111, 72), ("llamagen_l", 343, 72), ("bigr_l_cat_ar", 444, 63), ("bigr_l_cat_mask", 378, 63)],
 )
 def test_the_compared_systems_have_the_published_numbers_of_parameters(arch, trunk, tokenizer):
     model = timm.create_model(arch, device="meta")
