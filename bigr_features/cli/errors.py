@@ -45,6 +45,12 @@ def explained(error: BaseException, command: str = "", settings=None) -> str:
     return text or "(the error has no text; set BIGR_TRACEBACK=1 to see where it came from)"
 
 
+def interrupted(command: str, said: str = "") -> str:
+    """The line that ends a command after Ctrl-C: what was kept, and how to go on."""
+    then = CONTINUES.get(command, "give the same command again")
+    return f"bigr {command}: {said or 'interrupted'}; {then}."
+
+
 def is_no_space(error: BaseException) -> bool:
     """Whether an error, or one behind it, says that a file could not grow."""
     return any(

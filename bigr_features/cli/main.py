@@ -6,11 +6,12 @@ import dataclasses
 import importlib
 import logging
 import os
+import signal
 import sqlite3
 import sys
 
 from ..functional.printing import one_line
-from .errors import explained
+from .errors import explained, interrupted
 from .help import overview, unknown_command, unknown_option
 from .idle import refuse_idle
 
@@ -72,7 +73,9 @@ def main(args: list[str] | None = None) -> None:
         _named(COMMANDS[name][1])(settings)
     except BrokenPipeError:
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one leaves at once
+        print(one_line(interrupted(name, str(interrupt))), file=sys.stderr)
         sys.exit(130)
     except ANSWERED as error:
         if os.environ.get("BIGR_TRACEBACK"):

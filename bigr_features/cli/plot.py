@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 from ..functional.printing import one_line
+from .classes import class_number
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,7 @@ def plot(config: PlotConfig) -> None:
     images = image_loader(stores[0], rows[0], config.images) if config.html is not None and config.thumbnails else None
     features = {title: feature_rows(stores[i], name, rows[i]) for title, i, name in panels}
     labels = {title: None if stores[i].labels is None else stores[i].labels[rows[i]] for title, i, _ in panels}
-    known = class_names or ()
-    highlight = [choice if choice in known or not choice.isdigit() else int(choice) for choice in config.highlight] or None
+    highlight = [class_number(choice, class_names) for choice in config.highlight] or None
     figure, embeddings, scores = plot_features(
         features,
         labels,

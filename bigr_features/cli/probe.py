@@ -5,15 +5,30 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 
-from .probe_options import PROBES, PROTOCOLS, TOKEN_PROBES, LinearOptions, NeighborOptions, StoreConfig, TokenOptions, check_options
+from .probe_options import (
+    PROBES,
+    PROTOCOLS,
+    TOKEN_PROBES,
+    LinearOptions,
+    NeighborOptions,
+    PrintingOptions,
+    StoreConfig,
+    TokenOptions,
+    check_options,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
+# setting that a probe chooses: option with the values that it tries
+GRIDS = {
+    "C": "Cs", "base_lr": "base_lrs", "lr": "token_lrs", "n_neighbors": "k", "temperature": "temperature", "num_heads": "heads",
+    "num_queries": "queries",
+}  # fmt: skip
 DEFAULT_K = (10, 20, 100, 200)
 DEFAULT_BATCH = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig(TokenOptions, LinearOptions, StoreConfig):
+class ProbeConfig(PrintingOptions, TokenOptions, LinearOptions, StoreConfig):
     """Linear or attentive probe of a feature store. Feature and settings are chosen on held-out training data; the test store is used once.
 
     Parameters
@@ -30,7 +45,7 @@ class ProbeConfig(TokenOptions, LinearOptions, StoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KNNConfig(NeighborOptions, StoreConfig):
+class KNNConfig(PrintingOptions, NeighborOptions, StoreConfig):
     """k-NN by cosine over a feature store. Feature, k, temperature and whitening are chosen on held-out training data; the
     test store is used once.
 
@@ -67,7 +82,6 @@ class SweepConfig(NeighborOptions, TokenOptions, LinearOptions, StoreConfig):
 
 def probe(config: ProbeConfig) -> None:
     """Run the command; prints a table and writes the result."""
-    from ..evaluate.reports import write_json
     from .probe_stores import evaluate_stores, open_stores
 
     if config.seeds < 1:
@@ -78,25 +92,17 @@ def probe(config: ProbeConfig) -> None:
     stores = open_stores(config)
     estimator = estimator_for(config.protocol, config, stores)
     result = evaluate_stores(stores, config.protocol, estimator, config, seeds=config.seeds)
-    write_json(config.out, {"command": "probe", **result})
-    print_rows({config.protocol: result})
-    print(f"wrote {config.out}")
+    _show("probe", result, config, config.protocol)
 
 
 def knn(config: KNNConfig) -> None:
     """Run the command; prints a table and writes the result."""
-    from ..evaluate.reports import write_json
     from .probe_stores import evaluate_stores, open_stores
 
     stores = open_stores(config)
     estimator = estimator_for("knn", config, stores)
     result = evaluate_stores(stores, "knn", estimator, config, leave_one_out=config.leave_one_out)
-    write_json(config.out, {"command": "knn", **result})
-    print_rows({"knn": result})
-    if result["leave_one_out"]:
-        found = ", ".join(f"k={k} {100 * accuracy:.2f} %" for k, accuracy in result["leave_one_out"].items())
-        print(f"training images, leaving one out: {found}")
-    print(f"wrote {config.out}")
+    _show("knn", result, config, "knn")
 
 
 def sweep(config: SweepConfig) -> None:
@@ -122,9 +128,45 @@ def sweep(config: SweepConfig) -> None:
     write_json(config.out / "sweep.json", {"command": "sweep", "probes": results})
     drawn = draw_depth(results, config.out / "sweep.png")
     print_rows(results)
+    say_edges(results, config)
     print(
         f"wrote {config.out / 'sweep.json'}" + (" and sweep.png" if drawn else "; no picture, the store has features of one layer at most")
     )
+
+
+def _show(command: str, result: dict, config, probe: str) -> None:
+    """Write a result, and print it as a table or as JSON."""
+    from ..evaluate.reports import write_json
+    from ..storage.json_files import json_bytes
+
+    content = {"command": command, **result}
+    write_json(config.out, content)
+    say_edges({probe: result}, config)
+    if config.json:
+        print(json_bytes(content).decode(), end="")
+        log.info("wrote %s", config.out)
+        return
+    print_rows({probe: result})
+    if result["leave_one_out"]:
+        found = ", ".join(f"k={k} {100 * accuracy:.2f} %" for k, accuracy in result["leave_one_out"].items())
+        print(f"training images, leaving one out: {found}")
+    print(f"wrote {config.out}")
+
+
+def say_edges(results: dict[str, dict], config) -> None:
+    """Log the chosen values that lie at the edge of the values tried: a better one may lie beyond."""
+    for probe, result in results.items():
+        chosen = chosen_settings(result["held_out"][result["chosen"]])
+        for name, option in GRIDS.items():
+            tried = sorted(getattr(config, option, None) or (DEFAULT_K if option == "k" else ()))
+            value = chosen.get(name)
+            if len(tried) < 2 or value not in (tried[0], tried[-1]) or (option == "k" and value == 1):
+                continue
+            where, beyond = ("smallest", "smaller") if value == tried[0] else ("largest", "larger")
+            log.warning(
+                "%s of %s: the best %s, %g, is the %s of those tried; try %s ones too (--%s)",
+                probe, result["chosen"], name, value, where, beyond, option.replace("_", "-"),
+            )  # fmt: skip
 
 
 def estimator_for(probe: str, config, stores):

@@ -46,6 +46,19 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrintingOptions:
+    """How a result is shown.
+
+    Parameters
+    ----------
+    json : bool
+        Print the result as JSON instead of a table; it is what is written to --out.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenOptions:
     """Options of the two attentive probes, which look at the tokens of a layer.
 

@@ -50,5 +50,6 @@ def report(config: ReportConfig) -> None:
     if config.out is None:
         print(table)
         return
+    config.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(config.out, (table + "\n").encode())
     print(f"wrote {config.out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,10 @@ from typing import Annotated
 import tyro
 
 from ..functional.printing import one_line
+from .classes import class_number
 from .gallery_model import ModelOptions, embedder_for, how, short_id
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class SearchConfig(ModelOptions):
         Search by all queries together, as one.
     sheet : Path, optional
         File for the results: a page (.html) or a contact sheet (.png).
+    json : bool
+        Print the results as JSON instead of lines: for each query its hits with rank, id, score, label, class_name and source.
     explain : bool
         Show in the sheet which parts of query and result are alike, as heat maps on both.
     """
@@ -46,6 +52,7 @@ class SearchConfig(ModelOptions):
     label: tuple[str, ...] = ()
     combine: bool = False
     sheet: Path | None = None
+    json: bool = False
     explain: bool = False
 
 
@@ -71,7 +78,11 @@ def search(config: SearchConfig) -> None:
         vectors = embedder.embed_images(config.queries)
         hits = gallery.search(**vectors, k=config.k, label=label, combine=config.combine, embedding=embedder.description)
     cards, labels = _query_cards(gallery, config)
-    _print_hits(gallery, hits, [card.lines[0] for card in cards])
+    queries = [card.lines[0] for card in cards]
+    if config.json:
+        _print_json(gallery, hits, queries)
+    else:
+        _print_hits(gallery, hits, queries)
     if config.sheet is not None:
         from ..gallery.sheets import results_of, write_sheet
 
@@ -84,7 +95,7 @@ def search(config: SearchConfig) -> None:
             results = explained(gallery, embedder or embedder_for(gallery, config), results, hits, images)
         title = f"{len(gallery)} images searched by {gallery.settings.metric.replace('_', '-')} similarity"
         path = write_sheet(config.sheet, results, title, how(gallery))
-        print(f"wrote {path}")
+        log.info("wrote %s", path) if config.json else print(f"wrote {path}")
 
 
 def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]:
@@ -112,8 +123,24 @@ def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]
 
 
 def _label(name: str, gallery) -> int | str:
-    """A class by name, or by number if it is no name."""
-    return int(name) if name.isdecimal() and name not in (gallery.class_names or []) else name
+    """A class by name, in any case, or by number."""
+    number, names = class_number(name, gallery.class_names), gallery.class_names or []
+    return names[number] if number < len(names) else number
+
+
+def _print_json(gallery, hits, queries: list[str]) -> None:
+    from ..storage.json_files import json_bytes
+
+    results = []
+    for query, ids, scores in zip(queries, hits.ids, hits.scores, strict=True):
+        items = [gallery.item(item) for item in ids]
+        rows = [
+            {"rank": rank, "id": about["id"], "score": float(score), **{name: about[name] for name in ("label", "class_name", "source")}}
+            for rank, (about, score) in enumerate(zip(items, scores, strict=True), 1)
+        ]
+        results.append({"query": one_line(query), "hits": rows})
+    content = {"gallery": str(gallery.folder), "metric": gallery.settings.metric, "results": results}
+    print(json_bytes(content).decode(), end="")
 
 
 def _print_hits(gallery, hits, queries: list[str]) -> None:

@@ -25,8 +25,8 @@ def result_rows(content: dict, name: str) -> list[dict]:
     Returns
     -------
     list of dict
-        data, model, weights, feature, probe; held_out and test, accuracies as fractions or None; interval (low, high) or None; items, the
-        number of test images or None; data_sha256, by which equal test sets are known.
+        data, model, weights, feature, probe; held_out and test, accuracies (of retrieval its score) as fractions or None; interval
+        (low, high) or None; items, the number of test images or None; data_sha256, by which equal test sets are known.
 
     Raises
     ------
@@ -49,6 +49,8 @@ def _row(probe: str, result: dict) -> dict:
     data = protocol["test"] or protocol["train"]
     if probe == "probe":  # the command of this name runs one of two protocols
         probe = "mae" if isinstance(protocol["probe"], dict) else "exact"
+    score = result.get("score")  # of a retrieval probe, which is not judged by accuracy
+    best, in_test = result["held_out"][result["chosen"]], score or "top1"
     weights = protocol["weights"] or ""
     return {
         "data": f"{Path(str(data['source'])).name}, {data['split']}",
@@ -56,21 +58,24 @@ def _row(probe: str, result: dict) -> dict:
         "model": protocol["model"],
         "weights": Path(weights).name if "/" in weights else weights,
         "feature": result["chosen"],
-        "probe": probe,
-        "held_out": result["held_out"][result["chosen"]]["holdout_accuracy"],
-        "test": None if test is None else test["top1"],
-        "interval": None if test is None else tuple(test["top1_interval"]),
-        "items": None if test is None else test["test_samples"],
+        "probe": f"{probe}, {score}" if score else probe,
+        "held_out": best[score or "holdout_accuracy"],
+        "test": None if test is None else test[in_test],
+        "interval": None if test is None else tuple(test[f"{in_test}_interval"]),
+        "items": None if test is None else test["queries" if score else "test_samples"],
     }
 
 
 def ranked(rows: Sequence[dict]) -> list[dict]:
-    """Rows by data set in the order they came; in each the highest test accuracy first, and after those what has held-out numbers only."""
+    """Rows by data set in the order they came; in each the highest test accuracy first, after those what has held-out numbers only, and
+    last the scores of retrieval, which are no accuracies.
+    """
     order = list(dict.fromkeys(row["data_sha256"] for row in rows))
 
     def key(row):
         tested = row["test"] is not None
-        return order.index(row["data_sha256"]), not tested, -(row["test"] if tested else row["held_out"])
+        other = row["probe"].startswith("retrieval")
+        return order.index(row["data_sha256"]), other, not tested, -(row["test"] if tested else row["held_out"])
 
     return sorted(rows, key=key)
 

@@ -22,6 +22,7 @@ from .batches import CachedCodes, EncodedImages
 from .code_cache import CodeCache
 from .draws import Draws, draw
 from .ema import EMA
+from .interruption import Interruption
 from .monitor import Monitor
 from .optimizer import build_optimizer
 from .run import Run
@@ -110,7 +111,8 @@ def train(config: TrainConfig) -> Path:
     sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
     batches = data.batches(sampler, device)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
-    for step in progress:
+    interruption = Interruption(alone=accelerator.num_processes == 1)
+    for step in interruption.over(progress):
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
@@ -144,7 +146,7 @@ def train(config: TrainConfig) -> Path:
         if main and config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
             with ema.swapped():
                 run.save_picture(accelerator, step, sample(model.eval(), tokenizer, config), columns=10)
-        if checkpoint.due(config, step, improved):
+        if interruption.asked() or checkpoint.due(config, step, improved):
             monitor.check(last_good)
             state.save(run, step, best, model, optimizer, ema, generator, accelerator)
             last_good = step

@@ -19,6 +19,7 @@ from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
 from .batches import image_batches
 from .ema import EMA
+from .interruption import Interruption
 from .losses import PerceptualLoss, reconstruction_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
@@ -101,7 +102,8 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
     batches = image_batches(images, sampler, device, config.num_workers)
     progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
-    for step in progress:
+    interruption = Interruption(alone=accelerator.num_processes == 1)
+    for step in interruption.over(progress):
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
@@ -144,7 +146,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
             improved = distributed.of_main(accelerator, checkpoint.improves(best, "psnr", values["psnr"], higher=True))
             best = {"step": step, "psnr": values["psnr"]} if improved else best
-        if checkpoint.due(config, step, improved):
+        if interruption.asked() or checkpoint.due(config, step, improved):
             monitor.check(last_good)
             more = {"codes": codes.state_dict()} | ({"adversary": adversary.state_dict()} if adversary is not None else {})
             state.save(run, step, best, model, optimizer, ema, generator, accelerator, more)
