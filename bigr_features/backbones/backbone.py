@@ -16,7 +16,7 @@ from ..data.pixels import OUTPUTS, as_output
 from ..functional.checks import check_image_batch
 from ..functional.inference import in_chunks
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig, check_same_codes
 from ..models.generator import BiGR, resolve_layers
 from ..models.heads import CategoricalLossTerms
 from ..models.transcoder import LossTerms
@@ -342,23 +342,6 @@ class BiGRBackbone(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Everything in the denoiser, as in the official training; one-dimensional parameters are left out by timm anyway."""
         return {name for name, _ in self.named_parameters() if name.startswith("generator.transcoder.")}
-
-
-def check_same_codes(tokenizer: TokenizerConfig | VQTokenizerConfig, generator: GeneratorConfig) -> None:
-    """Raise ValueError unless the generator takes the codes that the tokenizer gives."""
-    bits = isinstance(tokenizer, TokenizerConfig)
-    if bits != (generator.tokens == "bits"):
-        given, taken = ("bits", "one index a token") if bits else ("one index a token", "bits")
-        raise ValueError(
-            f"the tokenizer gives {given}, but the generator has tokens={generator.tokens!r} and takes {taken}; "
-            f"give a {'VQ' if bits else 'binary'} tokenizer, or a generator with tokens={'bits' if bits else 'index'!r}."
-        )
-    if bits and tokenizer.code_dim != generator.code_dim:
-        raise ValueError(f"the tokenizer has code_dim={tokenizer.code_dim}, the generator {generator.code_dim}; they must agree.")
-    if not bits and tokenizer.codebook_size != generator.vocab_size:
-        raise ValueError(
-            f"the tokenizer has codebook_size={tokenizer.codebook_size}, the generator vocab_size={generator.vocab_size}; they must agree."
-        )
 
 
 def resample_positions(positions: Tensor, side: int) -> Tensor:

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .. import checkpoints
-from ..models.config import GeneratorConfig
+from ..models.config import GeneratorConfig, check_same_codes
 from ..models.generator import BiGR
 from ..models.image_tokenizer import ImageTokenizer
-from .backbone import check_same_codes
 
 OFFICIAL_HUB_ID = "haoosz/BiGR"
 LLAMAGEN_HUB_ID = "FoundationVision/LlamaGen"

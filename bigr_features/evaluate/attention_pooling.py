@@ -1,7 +1,8 @@
 """Attention from learned queries over tokens, then a linear classifier: two heads.
 
-Both maps of tokens are linear, so they are applied where they are cheapest: keys are folded into the queries before the tokens are
-looked at, and values are computed of what was pooled. The result is the same, for about h / D of the products.
+All that is done to tokens before the softmax and after it is linear, so it is applied where it is cheapest: normalisation and keys are
+folded into the queries before the tokens are looked at (what they add to all tokens alike, the softmax does not see), and normalisation
+and values are computed of what was pooled. The result is the same, for about h / D of the products and without a copy of the tokens.
 
 B batch, N tokens, D width, h queries, C classes
 """
@@ -20,17 +21,16 @@ class AttentionPooling(nn.Module):
     def __init__(self, width: int, num_heads: int, num_classes: int, generator: torch.Generator):
         super().__init__()
         self.num_heads = num_heads
-        self.norm = nn.BatchNorm1d(width, affine=False, eps=EPS)
+        self.statistics = TokenStatistics(width)
         self.query = nn.Parameter(torch.empty(num_heads, 1, width // num_heads))
         self.key, self.value = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
         self.head = nn.Linear(width, num_classes)
         _initialize(generator, self.head, self.query, self.key.weight, self.value.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = normalized_tokens(self.norm, tokens)
         query = (self.query @ self.key.weight.unflatten(0, (self.num_heads, -1))).squeeze(1)  # (h, D)
         scale = (tokens.shape[2] // self.num_heads) ** -0.5
-        return self.head(pool_by_queries(x, query * scale, self.value.weight))
+        return self.head(pool_by_queries(tokens, *self.statistics(tokens), query * scale, self.value.weight))
 
 
 class EfficientPooling(nn.Module):
@@ -43,7 +43,7 @@ class EfficientPooling(nn.Module):
 
     def __init__(self, width: int, num_queries: int, num_classes: int, generator: torch.Generator):
         super().__init__()
-        self.token_norm = nn.BatchNorm1d(width, affine=False, eps=EPS)
+        self.statistics = TokenStatistics(width)
         self.query = nn.Parameter(torch.empty(num_queries, width))
         self.value = nn.Linear(width, width, bias=False)
         self.norm = nn.BatchNorm1d(width, affine=False, eps=EPS)
@@ -51,25 +51,41 @@ class EfficientPooling(nn.Module):
         _initialize(generator, self.head, self.query, self.value.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = normalized_tokens(self.token_norm, tokens)
-        return self.head(self.norm(pool_by_queries(x, self.query * tokens.shape[2] ** -0.5, self.value.weight)))
+        query = self.query * tokens.shape[2] ** -0.5
+        return self.head(self.norm(pool_by_queries(tokens, *self.statistics(tokens), query, self.value.weight)))
 
 
-def normalized_tokens(norm: nn.BatchNorm1d, tokens: Tensor) -> Tensor:
-    """Tokens (B, N, D) with each feature normalised over samples and tokens."""
-    return norm(tokens.flatten(0, 1)).view_as(tokens)
+class TokenStatistics(nn.Module):
+    """Mean and scale (D,) by which a batch normalisation without affine would normalise tokens (B, N, D): each feature's own, over samples
+    and tokens; of the batch in training, running ones (momentum 0.1) otherwise."""
+
+    def __init__(self, width: int, momentum: float = 0.1):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = self.mean, self.variance
+        if self.training:
+            count = tokens.shape[0] * tokens.shape[1]
+            variance, mean = torch.var_mean(tokens.flatten(0, 1), 0, correction=0)
+            self.mean.lerp_(mean, self.momentum)
+            self.variance.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+        return mean, torch.sqrt(variance + EPS)
 
 
-def pool_by_queries(x: Tensor, query: Tensor, value: Tensor) -> Tensor:
-    """Tokens x (B, N, D) pooled by softmax of their products with each query (h, D), through the query's D / h rows of `value` (D, D).
+def pool_by_queries(tokens: Tensor, mean: Tensor, scale: Tensor, query: Tensor, value: Tensor) -> Tensor:
+    """Tokens (B, N, D), normalised by mean and scale (D,), pooled by softmax of their products with each query (h, D), through the query's
+    D / h rows of `value` (D, D).
 
     Returns
     -------
     Tensor (B, D)
         Query by query.
     """
-    weights = torch.softmax(query @ x.transpose(1, 2), 2)  # (B, h, N)
-    pooled = weights @ x  # (B, h, D)
+    weights = torch.softmax((query / scale) @ tokens.transpose(1, 2), 2)  # (B, h, N)
+    pooled = (weights @ tokens - mean) / scale  # (B, h, D)
     return torch.einsum("bhd,hvd->bhv", pooled, value.unflatten(0, (len(query), -1))).flatten(1)
 
 

@@ -75,6 +75,9 @@ class TokenProbe(LogitClassifier, BaseEstimator):
         choices = self._choices(X)
         accuracies = np.full(len(choices), np.nan)
         X = in_memory_if_small(X, self.max_bytes, "tokens")
+        if not is_on_disk(X):  # once, instead of in every epoch
+            for start in range(0, len(X), self.batch_size):
+                check_finite(X[start : start + self.batch_size], np.arange(start, min(start + self.batch_size, len(X))))
         if len(choices) > 1:
             training, held_out = holdout_split(labels, self.holdout, self.random_state)
             for i, choice in enumerate(choices):
@@ -123,7 +126,7 @@ class TokenProbe(LogitClassifier, BaseEstimator):
                 batch = np.sort(order[start : start + self.batch_size])
                 if len(batch) < 2:  # of one sample there are no statistics
                     continue
-                loss = F.cross_entropy(module(_read(X, batch, device)), torch.from_numpy(labels[batch]).to(device))
+                loss = F.cross_entropy(module(_read(X, batch, device, is_on_disk(X))), torch.from_numpy(labels[batch]).to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -237,7 +240,11 @@ def _check_tokens(X):
     return X if is_on_disk(X) else np.asarray(X)
 
 
-def _read(X, rows: np.ndarray, device: torch.device) -> Tensor:
-    x = np.asarray(X[rows]).astype(np.float32)
-    check_finite(x, rows)
-    return torch.from_numpy(x).to(device)
+def _read(X, rows: np.ndarray, device: torch.device, check: bool = True) -> Tensor:
+    x = np.asarray(X[rows])
+    if check:
+        check_finite(x, rows)
+    if x.dtype not in (np.float16, np.float32, np.float64):
+        x = x.astype(np.float32)
+    # halves are copied as they are and widened there; doubles are narrowed here, for devices that lack them
+    return torch.from_numpy(x.astype(np.float32, copy=False) if x.dtype == np.float64 else x).to(device).float()

@@ -81,7 +81,8 @@ def image_transform(
     """
     from timm.data import create_transform
 
-    config = preprocessing_of(model, image_size, crop_pct)
+    described = preprocessing_of(model, image_size, crop_pct)
+    config = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
     mode, (_, *sides) = config.pop("mode"), config["input_size"]
     transform = create_transform(**config)
     if config.get("crop_mode") in (None, "center"):

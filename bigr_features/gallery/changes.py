@@ -471,10 +471,12 @@ class Changes(Queries):
 
     def _replace_index(self, index: VectorIndex) -> None:
         entry = self._state.index
-        try:
-            with self._changing() as state:
+        try:  # by another connection: this one is in the middle of a search, whose snapshot must stay
+            if self._database.read_only:
+                raise PermissionError(f"{self.folder} can only be read")
+            with type(self)(self.folder, verify=False, wait=0) as other, other._changing() as state:
                 if state.index == entry:
-                    self._write_index(state, index, entry["trained"])
+                    other._write_index(state, index, entry["trained"])
         except (OSError, ValueError) as error:
             log.warning("the new index cannot be saved (%s)", error)
 

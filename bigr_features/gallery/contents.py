@@ -39,13 +39,18 @@ class Contents:
         for attempt in range(100):
             self._database.snapshot()
             states = states_of(self._database)
+            missing = None
             try:
                 self._open(states)
+                if self._state.index is None or self._index_file is not None:
+                    return
+            except FileNotFoundError as error:
+                missing = error
+            self._database.snapshot()  # files are missing: a writer has put others in their place just now, or they are lost
+            if attempt == 99 or states_of(self._database)[0].generation == states[0].generation:
+                if missing is not None:
+                    raise missing
                 return
-            except FileNotFoundError:  # unless a writer compacted the gallery just now
-                self._database.snapshot()
-                if attempt == 99 or states_of(self._database)[0].generation == states[0].generation:
-                    raise
 
     def _open(self, states: list[State]) -> None:
         """Be at the newest whole one of some states."""
@@ -93,7 +98,7 @@ class Contents:
                 if start != done:
                     raise self._database.damaged(f"it has no checksum of row {done} of {name}")
                 if start < self._state.rows:
-                    file.check(start, count, sha256)
+                    file.check(self._vectors[kind], start, count, sha256)
                 done = start + count
             if done < self._state.rows:
                 raise self._database.damaged(f"it has no checksum of row {done} of {name}")

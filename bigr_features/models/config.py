@@ -418,6 +418,23 @@ class GeneratorConfig(_Config):
         return -(-(8 * self.width // 3) // self.ffn_multiple_of) * self.ffn_multiple_of
 
 
+def check_same_codes(tokenizer: TokenizerConfig | VQTokenizerConfig, generator: GeneratorConfig) -> None:
+    """Raise ValueError unless the generator takes the codes that the tokenizer gives."""
+    bits = isinstance(tokenizer, TokenizerConfig)
+    if bits != (generator.tokens == "bits"):
+        given, taken = ("bits", "one index a token") if bits else ("one index a token", "bits")
+        raise ValueError(
+            f"the tokenizer gives {given}, but the generator has tokens={generator.tokens!r} and takes {taken}; "
+            f"give a {'VQ' if bits else 'binary'} tokenizer, or a generator with tokens={'bits' if bits else 'index'!r}."
+        )
+    if bits and tokenizer.code_dim != generator.code_dim:
+        raise ValueError(f"the tokenizer has code_dim={tokenizer.code_dim}, the generator {generator.code_dim}; they must agree.")
+    if not bits and tokenizer.codebook_size != generator.vocab_size:
+        raise ValueError(
+            f"the tokenizer has codebook_size={tokenizer.codebook_size}, the generator vocab_size={generator.vocab_size}; they must agree."
+        )
+
+
 def _one_softmax(classes: int, given: str, remedy: str) -> None:
     if classes > MAX_CLASSES:
         raise ValueError(

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from ..data import ImageSet
-from ..functional import bernoulli
 from ..functional.inference import to_device
-from ..functional.packing import unpack_bits
 from ..functional.printing import one_line
-from ..models.autoencoder import BinaryAutoencoder
+from ..models.image_tokenizer import ImageTokenizer
 from .code_cache import CodeCache, to_images
 from .sampler import SampledBatch
+from .stored_codes import check_drawable, encoded, stored_codes
 
 T, U = TypeVar("T"), TypeVar("U")
 
@@ -75,7 +74,8 @@ class CachedCodes:
 
     Attributes
     ----------
-    num_views, num_tokens, code_dim : int
+    num_views : int
+    codes : StoredBits or StoredIndices
     labels : int64 Tensor (n,) or None
     identity : str
         Changes when the codes do.
@@ -84,13 +84,13 @@ class CachedCodes:
     def __init__(self, cache: CodeCache, unconditional: bool):
         self.cache, self.num_views, self.identity = cache, cache.num_views, cache.identity()
         self.labels = None if unconditional or cache.labels is None else torch.from_numpy(cache.labels)
-        self.num_tokens, self.code_dim = cache.num_tokens, cache.code_dim
+        self.codes = cache.codes
 
     def __len__(self) -> int:
         return len(self.cache)
 
     def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Codes (B, N, K) and labels (B,). A thread reads ahead; bytes are copied, and become bits on the device."""
+        """Codes (B, N, K) or (B, N) and labels (B,). A thread reads ahead; bytes are copied, and become codes on the device."""
         pin = torch.device(device).type == "cuda"
 
         def read(batch: SampledBatch) -> tuple[Tensor, Tensor | None]:
@@ -99,7 +99,7 @@ class CachedCodes:
             return (packed.pin_memory(), None if labels is None else labels.pin_memory()) if pin else (packed, labels)
 
         for packed, labels in read_ahead(read, sampler):
-            codes = unpack_bits(packed.to(device, non_blocking=True), self.num_tokens, self.code_dim).float()
+            codes = self.codes.unpack(packed.to(device, non_blocking=True))
             yield codes, None if labels is None else labels.to(device, non_blocking=True)
 
 
@@ -109,7 +109,7 @@ class EncodedImages:
     def __init__(
         self,
         images: ImageSet,
-        tokenizer: BinaryAutoencoder,
+        tokenizer: ImageTokenizer,
         *,
         flip: bool,
         sample_bits: bool,
@@ -120,7 +120,8 @@ class EncodedImages:
         self.images, self.tokenizer, self.sample_bits, self.num_workers, self.seed = images, tokenizer, sample_bits, num_workers, seed
         self.num_views = 2 if flip else 1
         self.labels = None if unconditional or images.labels is None else torch.from_numpy(images.labels)
-        self.num_tokens, self.code_dim = tokenizer.grid_size**2, tokenizer.config.code_dim
+        check_drawable(tokenizer, sample_bits)
+        self.codes = stored_codes(tokenizer)
         self.identity = f"{len(images)} images of split {images.split}"
 
     def __len__(self) -> int:
@@ -128,13 +129,10 @@ class EncodedImages:
 
     @torch.no_grad()
     def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Codes (B, N, K) and labels (B,)."""
+        """Codes (B, N, K) or (B, N) and labels (B,)."""
         generator = torch.Generator(device) if self.sample_bits else None
         for images, batch in image_batches(self.images, sampler, device, self.num_workers):
             if generator is not None:  # of the step, so that a resumed run draws the same
                 generator.manual_seed(int(np.random.default_rng([self.seed, 4, batch.step, batch.items[0]]).integers(2**62)))
-            if generator is None:  # pixels of decoded images need no check, for which the host would wait
-                codes = self.tokenizer.look_up(images)
-            else:
-                codes = bernoulli.draw(self.tokenizer.bit_probabilities(images), generator)
+            codes = encoded(self.tokenizer, images, self.sample_bits, generator)
             yield codes, None if self.labels is None else to_device(self.labels[torch.from_numpy(batch.items)], device)

@@ -1,6 +1,6 @@
-"""Images to packed codes, once, so that generator training need not run the tokenizer.
+"""Images to stored codes, once, so that generator training need not run the tokenizer.
 
-A cache is a folder of shards (`storage.shards`). Shard 3 holds `view0_00003.npy`, `view1_00003.npy`, ..., the packed codes of each view,
+A cache is a folder of shards (`storage.shards`). Shard 3 holds `view0_00003.npy`, `view1_00003.npy`, ..., the codes of each view,
 `positions_00003.npy`, and `labels_00003.npy` if there are labels; the manifest says which tokenizer and which transform made it.
 n images, V views, N tokens, K bits
 """
@@ -20,14 +20,14 @@ from .. import checkpoints
 from ..data import VIEWS, ImageSet, open_images, side_for, views_of
 from ..data.items import Skipped
 from ..functional.inference import autocast, local_device, to_device
-from ..functional.packing import pack_bits, packed_size
 from ..functional.printing import one_line
-from ..models.autoencoder import BinaryAutoencoder
+from ..models.image_tokenizer import ImageTokenizer
 from ..storage.atomic import write_atomically
 from ..storage.json_files import write_json
 from ..storage.shard_writer import ShardWriter, ranks_of_environment
 from ..storage.shards import ShardFormat, ShardReader
 from .settings import EncodeConfig
+from .stored_codes import check_drawable, encoded, stored_codes
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,10 @@ def encode(config: EncodeConfig) -> CodeCache | None:
     rank, world_size = ranks_of_environment()
     device = local_device(config.device)
     tokenizer = checkpoints.load_trained(config.tokenizer)
-    if not isinstance(tokenizer, BinaryAutoencoder):
+    if not isinstance(tokenizer, ImageTokenizer):
         raise ValueError(f"{config.tokenizer} holds a {type(tokenizer).__name__}, not a tokenizer.")
+    check_drawable(tokenizer, config.sample_bits)
+    codes = stored_codes(tokenizer)
     identity = checkpoints.fingerprint(tokenizer)
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
     size = tokenizer.image_size
@@ -67,10 +69,9 @@ def encode(config: EncodeConfig) -> CodeCache | None:
             "image_size": size,
             "in_chans": tokenizer.in_chans,
             "views": config.views,
-            "bits": f"drawn with seed {config.seed}" if config.sample_bits else "thresholded at 0.5",
+            **({"bits": f"drawn with seed {config.seed}" if config.sample_bits else "thresholded at 0.5"} if codes.bits else {}),
             "precision": config.precision,
-            "num_tokens": tokenizer.grid_size**2,
-            "code_dim": tokenizer.config.code_dim,
+            **codes.facts,
         },
         num_items=len(images),
         shard_size=config.shard_size,
@@ -101,8 +102,8 @@ def _encode_shard(tokenizer, images: ImageSet, config: EncodeConfig, writer: Sha
     generator = torch.Generator(device).manual_seed(config.seed + shard)
     positions = writer.positions(shard)
     chunks = [positions[i : i + config.batch_size] for i in range(0, len(positions), config.batch_size)]
-    num_tokens, code_dim, num_views = tokenizer.grid_size**2, tokenizer.config.code_dim, VIEWS[config.views]
-    codes, kept = [np.empty((0, num_views, packed_size(num_tokens, code_dim)), np.uint8)], [np.empty(0, np.int64)]
+    stored, num_views = stored_codes(tokenizer), VIEWS[config.views]
+    codes, kept = [stored.empty(0)], [np.empty(0, np.int64)]
     seen = len(images.skipped)
     for indices, (pixels, readable) in zip(chunks, images.read_many(chunks, config.num_workers), strict=True):
         skipped = skipped + [_skipped(index, item) for index, item in zip(indices[~readable], images.skipped[seen:], strict=False)]
@@ -111,17 +112,17 @@ def _encode_shard(tokenizer, images: ImageSet, config: EncodeConfig, writer: Sha
             continue
         views = views_of(pixels, tokenizer.image_size, config.views)  # (b, V, S, S, C)
         batch = to_images(views.reshape(-1, *views.shape[2:]), device)
-        bits = tokenizer.encode(batch, sample=config.sample_bits, generator=generator)
-        codes.append(pack_bits(bits).unflatten(0, (len(pixels), -1)).cpu().numpy())
+        codes.append(stored.pack(encoded(tokenizer, batch, config.sample_bits, generator)))
         kept.append(indices[readable])
-    packed, items = np.concatenate(codes), np.concatenate(kept)
+    rows, items = np.concatenate(codes), np.concatenate(kept)
+    rows = rows.reshape(len(items), num_views, rows.shape[1])
     names = [f"view{view}" for view in range(num_views)]
     writer.write(
         shard,
-        {name: packed[:, view] for view, name in enumerate(names)},
+        {name: rows[:, view] for view, name in enumerate(names)},
         {"positions": items, "labels": None if images.labels is None else images.labels[items]},
         skipped=skipped,
-        bits=dict.fromkeys(names, (num_tokens, code_dim)),
+        bits=None if stored.bits is None else dict.fromkeys(names, stored.bits),
     )
 
 
@@ -139,7 +140,9 @@ class CodeCache(ShardReader):
 
     Attributes
     ----------
-    num_tokens, code_dim, num_views : int
+    codes : StoredBits or StoredIndices
+        How rows become codes.
+    num_views : int
     labels : int64 array (n,) or None
     manifest : dict
 
@@ -151,23 +154,23 @@ class CodeCache(ShardReader):
 
     def __init__(self, folder: str | Path):
         super().__init__(folder, CACHE)
-        self.num_tokens, self.code_dim = self.manifest["num_tokens"], self.manifest["code_dim"]
+        self.codes = stored_codes(self.manifest)
         self.num_views = VIEWS[self.manifest["views"]]
-        self._views = [self.features(f"view{view}", packed=True) for view in range(self.num_views)]
+        self._views = [self.features(f"view{view}", packed=self.codes.bits is not None) for view in range(self.num_views)]
 
     def identity(self) -> str:
         """Digest of the manifest, and so of every file."""
         return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
 
     def read(self, items: np.ndarray, views: np.ndarray | None = None) -> np.ndarray:
-        """Packed codes (m, bytes) uint8 of images `items`, of view 0 or the views given; see `packing.unpack_bits`."""
+        """Stored codes (m, ...) of images `items`, of view 0 or the views given; see `codes.unpack`."""
         if views is None or self.num_views == 1:
             return self._views[0][items]
-        packed = np.empty((len(items), packed_size(self.num_tokens, self.code_dim)), dtype=np.uint8)
+        rows = self.codes.empty(len(items))
         for view in np.unique(views):
             here = np.flatnonzero(views == view)
-            packed[here] = self._views[view][items[here]]
-        return packed
+            rows[here] = self._views[view][items[here]]
+        return rows
 
     def check_tokenizer(self, fingerprint: str) -> None:
         """Raise ValueError if another tokenizer made the cache."""

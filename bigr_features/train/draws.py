@@ -49,7 +49,7 @@ class Draws:
         return Draws(dropped, mask, self.num_hidden, timesteps, flips)
 
     def loss_arguments(self, codes: Tensor) -> dict:
-        """Keywords of `BiGR.loss` for codes (B, N, K)."""
+        """Keywords of `BiGR.loss` for codes (B, N, K) or (B, N)."""
         flips = self.flips
         return {
             "mask": self.mask,
@@ -69,9 +69,9 @@ def draw(model: BiGR, batch: int, generator: torch.Generator, timesteps_per_toke
     config = model.config
     tokens, levels = config.num_tokens, timesteps_per_token
     dropped = torch.rand(batch, generator=generator) < config.class_dropout
-    mask = None if config.causal else model.draw_mask(batch, tokens, generator, "cpu")
+    mask = model.draw_mask(batch, tokens, generator, "cpu")
     num_hidden = tokens if mask is None else int(mask[0].numpy().sum())  # the same number in every image
-    if not hasattr(model.transcoder, "draw_timesteps"):
+    if config.categorical:
         return Draws(dropped, mask, num_hidden, None, None)
     rows = torch.arange(batch * tokens) if mask is None else torch.from_numpy(mask.flatten().numpy().nonzero()[0])
     drawn = torch.randint(1, config.num_timesteps + 1, (len(rows) * levels,), generator=generator)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..data import open_images
 from ..functional.inference import autocast, in_chunks
-from ..models.autoencoder import BinaryAutoencoder
+from ..models.config import check_same_codes
 from ..models.generator import BiGR
+from ..models.image_tokenizer import ImageTokenizer
 from . import checkpoint, distributed, settings, state
 from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages
@@ -48,14 +49,14 @@ class GeneratorLoss(nn.Module):
         self.model = model
         self.precision = precision
 
-    def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, its cross-entropy part and the bit accuracy, of codes (B, N, K) and labels (B,), with everything random given."""
+    def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, ...]:
+        """The terms that the head names, the loss first, of codes (B, N, K) or (B, N) and labels (B,), with everything random given."""
         kernel = attention_kernel(codes.device, self.precision)
         if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
             kernel = nullcontext()
         with autocast(codes.device, self.precision), kernel:
             terms = self.model.loss(codes, labels, **draws.loss_arguments(codes))
-        return terms.loss, terms.bce, terms.bit_accuracy
+        return tuple(getattr(terms, name) for name in self.model.head.loss_names)
 
 
 def train(config: TrainConfig) -> Path:
@@ -65,7 +66,7 @@ def train(config: TrainConfig) -> Path:
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
     tokenizer = checkpoints.load_trained(config.tokenizer)
-    if not isinstance(tokenizer, BinaryAutoencoder):
+    if not isinstance(tokenizer, ImageTokenizer):
         raise ValueError(f"{config.tokenizer} holds a {type(tokenizer).__name__}, not a tokenizer.")
     tokenizer_identity = checkpoints.fingerprint(tokenizer)
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
@@ -87,11 +88,9 @@ def train(config: TrainConfig) -> Path:
         model.load_state_dict(start.state_dict())
     model = model.to(device)
     model.trunk.grad_checkpointing = config.grad_checkpointing
-    if config.model.causal:
-        model.embedding.mask_embedding.requires_grad_(False)  # nothing is hidden, and data-parallel training refuses unused weights
     if config.compile:
         model.trunk.compile()
-        model.transcoder.denoiser.compile(dynamic=True)
+        getattr(model.head, "denoiser", model.head).compile(dynamic=True)
     module = GeneratorLoss(model, config.precision)
     module = distributed.shard(module, model.trunk.blocks) if config.fsdp else accelerator.prepare(module)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.betas)
@@ -123,9 +122,9 @@ def train(config: TrainConfig) -> Path:
         totals: dict[str, Tensor] = {}
         for last, part in distributed.parts(len(codes), config.micro_batches):
             with nullcontext() if last else accelerator.no_sync(module):
-                loss, bce, accuracy = module(codes[part], None if labels is None else labels[part], draws.part(part))
-                accelerator.backward(loss / config.micro_batches)
-            for name, value in (("loss", loss), ("bce", bce), ("bit_accuracy", accuracy)):
+                terms = module(codes[part], None if labels is None else labels[part], draws.part(part))
+                accelerator.backward(terms[0] / config.micro_batches)
+            for name, value in zip(model.head.loss_names, terms, strict=True):
                 totals[name] = totals.get(name, 0) + value.detach() / config.micro_batches
         norm = distributed.clip_gradients(model, config.max_grad_norm)
         optimizer.step()
@@ -170,16 +169,16 @@ def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: Tr
     chunks = [items[start : min(start + config.batch_size, count)] for start in range(0, count, config.batch_size)]
     shares = [distributed.share(accelerator, len(chunk)) for chunk in chunks]
     sampler = [SampledBatch(0, chunk[mine]) for chunk, mine in zip(chunks, shares, strict=True)]
-    total = torch.zeros(3, device=accelerator.device)
+    total = torch.zeros(len(model.head.loss_names), device=accelerator.device)
     for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(sampler, accelerator.device), strict=True):
         draws = draw(model, len(chunk), generator, config.timesteps_per_token).part(mine).to(accelerator.device)
         draws.dropped = torch.zeros_like(draws.dropped)
         total += torch.stack(module(codes, labels, draws)).float() * (len(chunk) / count)
     means = distributed.mean_over_processes(accelerator, total).tolist()
-    return dict(zip(("loss", "bce", "bit_accuracy"), means, strict=True))
+    return dict(zip(model.head.loss_names, means, strict=True))
 
 
-def sample(model: BiGR, tokenizer: BinaryAutoencoder, config: TrainConfig) -> Tensor:
+def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig) -> Tensor:
     """Generated images (num_samples, C, H, W), the classes in turn, from the same noise every time."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
@@ -189,14 +188,14 @@ def sample(model: BiGR, tokenizer: BinaryAutoencoder, config: TrainConfig) -> Te
         labels = torch.full_like(labels, config.model.null_class)
     steps = min(config.sample_denoise_steps, config.model.num_timesteps)
     scale = 1.0 if config.unconditional else config.guidance_scale
-    codes = model.generate(
-        labels, num_reveal_steps=config.sample_reveal_steps, num_denoise_steps=steps, guidance_scale=scale, generator=generator
-    )
+    wanted = {"num_reveal_steps": config.sample_reveal_steps, "num_denoise_steps": steps, "guidance_scale": scale}
+    settings = {name: value for name, value in wanted.items() if name in model.order.sampler.fields}
+    codes = model.generate(labels, generator=generator, **settings)
     with torch.no_grad():
-        return in_chunks(tokenizer.decode, codes, DECODED_AT_A_TIME)
+        return tokenizer.denormalize(in_chunks(tokenizer.decode, codes, DECODED_AT_A_TIME))
 
 
-def _open_data(config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_identity: str) -> CachedCodes | EncodedImages:
+def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identity: str) -> CachedCodes | EncodedImages:
     if (config.codes is None) == (config.source is None):
         raise ValueError("give either --codes (a cache made by `bigr encode`) or --source (images to encode on the fly), and not both.")
     if config.codes is not None:
@@ -210,15 +209,23 @@ def _open_data(config: TrainConfig, tokenizer: BinaryAutoencoder, tokenizer_iden
     )  # fmt: skip
 
 
-def _check_fit(config: TrainConfig, data, tokenizer: BinaryAutoencoder) -> None:
+def _check_fit(config: TrainConfig, data, tokenizer: ImageTokenizer) -> None:
     model = config.model
     if config.timesteps_per_token < 1:
         raise ValueError(f"timesteps_per_token={config.timesteps_per_token}; expected 1 or more.")
-    if data.code_dim != model.code_dim or data.num_tokens != model.num_tokens:
-        grid = tokenizer.grid_size
+    if config.timesteps_per_token > 1 and model.categorical:
+        raise ValueError(f"timesteps_per_token={config.timesteps_per_token}, but head={model.head!r} has no noise levels; leave it at 1.")
+    grid = tokenizer.grid_size
+    if tokenizer.tokens != model.tokens or tokenizer.tokens == "index":
+        check_same_codes(tokenizer.config, model)
+        if grid != model.grid_size:
+            raise ValueError(
+                f"the tokenizer makes {grid} x {grid} tokens, but the model has grid_size={model.grid_size}; give --model.grid-size {grid}."
+            )
+    elif data.codes.code_dim != model.code_dim or data.codes.num_tokens != model.num_tokens:
         raise ValueError(
-            f"the tokenizer makes {grid} x {grid} tokens of {data.code_dim} bits, but the model has grid_size={model.grid_size} and "
-            f"code_dim={model.code_dim}; give --model.grid-size {grid} --model.code-dim {data.code_dim}."
+            f"the tokenizer makes {grid} x {grid} tokens of {data.codes.code_dim} bits, but the model has grid_size={model.grid_size} and "
+            f"code_dim={model.code_dim}; give --model.grid-size {grid} --model.code-dim {data.codes.code_dim}."
         )
     if config.unconditional:
         return

@@ -78,7 +78,9 @@ def test_a_changed_source_is_refused(model, folder, tmp_path, change, finished):
         Extraction(model, tmp_path / "s", settings).run([0, 1], progress=False)
     before = {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()}
     change(folder)
-    with pytest.raises(ValueError, match=r"listing_sha256 was .*were added, removed or changed since.*Give another folder, or delete it"):
+    with pytest.raises(
+        ValueError, match=r"listing_sha256 was .*were added, removed or changed since.*Give another folder, or delete this one"
+    ):
         extract_to_store(model, tmp_path / "s", settings, progress=False)
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before
 

@@ -455,7 +455,7 @@ def test_gray_models_take_gray_images(tmp_path):
     torch.manual_seed(0)
     gray = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, patch_size=8, depth=1, embed_dim=48, in_chans=1)
     store = extract_to_store(gray, tmp_path / "out", replace(DIGITS, limit=3), progress=False)
-    assert store.manifest["mode"] == "L"
+    assert store.manifest["preprocessing"]["mode"] == "L"
     found = extract_features(gray, model_inputs(load_sample("digits").train_images[:3], gray), progress=False)[0]
     np.testing.assert_allclose(store.features("block0_mean")[:], found, rtol=1e-4, atol=1e-5)
 

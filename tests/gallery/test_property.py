@@ -49,10 +49,12 @@ def check(gallery: Gallery) -> None:
 
 def read_on(folder: str, channel) -> None:
     """Read until told to stop; report what went wrong."""
-    rounds, gallery, newest = 0, Gallery(folder), 0
+    rounds, gallery, newest = 0, None, 0
     while not channel.poll():
         try:
-            if rounds % 3 == 2:
+            if gallery is None:
+                gallery = Gallery(folder)
+            elif rounds % 3 == 2:
                 gallery.close()
                 gallery = Gallery(folder)
             else:
@@ -186,5 +188,7 @@ def test_a_reader_beside_a_busy_writer(tmp_path, monkeypatch):
         keys = draw.sample(known, len(known) // 3) if name != "add" else list(range(1000 * step, 1000 * step + 20))
         apply(gallery, name, keys, step)
     channel.send("stop")
-    assert channel.recv() > 0
+    assert channel.poll(60), "the reader does not answer"
+    said = channel.recv()
+    assert isinstance(said, int), said
     reader.join()
