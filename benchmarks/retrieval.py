@@ -211,7 +211,7 @@ def row(name: str, index: VectorIndex, rows: dict, labels: dict, args: argparse.
     hamming, queries = index.metric == "hamming", rows["test"]
     metric = "two_stage" if rerank else index.metric
     floats = rerank["train"] if rerank else None if hamming else rows["train"]
-    searcher = Searcher(metric, index, floats, rows["train"] if hamming else None)
+    searcher = Searcher(metric, floats, rows["train"] if hamming else None, index)
     vectors = rerank["test"] if rerank else None if hamming else queries
 
     def search(which: slice, k: int) -> np.ndarray:
@@ -344,7 +344,7 @@ def measure(factory, ways, vectors_file, bits_file, queries, query_bits, exact, 
     built, held = time.perf_counter() - start, memory() - before
     rows = []
     for name, metric, effort in ways:
-        searcher = Searcher(metric, index, vectors, bits, effort if metric == "two_stage" else 1)
+        searcher = Searcher(metric, vectors, bits, index, effort if metric == "two_stage" else 1)
         if metric == "cosine":
             index.set_effort(effort)
 

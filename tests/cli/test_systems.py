@@ -43,7 +43,7 @@ def test_extract_probe_and_knn(name, tmp_path):
     for split in ("train", "test"):
         run(f"extract {args} --split {split} --out {tmp_path / split}")
     manifest = json.loads((tmp_path / "train" / "manifest.json").read_text())
-    assert ("0.5" in manifest["transform"]) == name.startswith("llamagen")  # each by its own preprocessing
+    assert (manifest["preprocessing"]["mean"] == [0.5] * 3) == name.startswith("llamagen")  # each by its own preprocessing
     run(f"probe --train {tmp_path / 'train'} --test {tmp_path / 'test'} --Cs 0.1 --seeds 1 --out {tmp_path / 'probe.json'}")
     run(f"knn --train {tmp_path / 'train'} --test {tmp_path / 'test'} --out {tmp_path / 'knn.json'}")
     assert json.loads((tmp_path / "probe.json").read_text())["chosen"]
