@@ -22,7 +22,7 @@ from ..models.heads import CategoricalLossTerms
 from ..models.transcoder import LossTerms
 from ..models.transformer import Trunk
 from ..models.vq_autoencoder import VQAutoencoder
-from ..sampling.masked import runs_one_by_one
+from ..sampling.start import runs_one_by_one
 
 torch.fx.wrap("check_image_batch")
 

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 
 from ..functional.printing import one_line
+from ..train.former_names import FORMER_NAMES
 from .errors import explained, interrupted
 from .help import overview, unknown_command, unknown_option
 from .idle import refuse_idle
@@ -105,12 +106,14 @@ def _stop_at_usage(message: str) -> None:
 
 
 def _renamed(settings: type, args: list[str]) -> list[str]:
-    """The arguments with --weights in place of --checkpoint, its former name, which is said."""
+    """The arguments with the present names of options that were called otherwise, which is said."""
     known = {field.name for field in dataclasses.fields(settings)}
-    if "checkpoint" in known or "weights" not in known or _value(args, "--checkpoint") is None:
-        return args
-    print("--checkpoint is called --weights now", file=sys.stderr)
-    return [arg.replace("--checkpoint", "--weights", 1) if arg.partition("=")[0] == "--checkpoint" else arg for arg in args]
+    for former, name in {"checkpoint": "weights", **FORMER_NAMES}.items():
+        option, now = (f"--{word.replace('_', '-')}" for word in (former, name))
+        if former not in known and name in known and _value(args, option) is not None:
+            print(f"{option} is called {now} now", file=sys.stderr)
+            args = [arg.replace(option, now, 1) if arg.partition("=")[0] == option else arg for arg in args]
+    return args
 
 
 def _named(place: str):

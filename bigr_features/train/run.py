@@ -29,10 +29,11 @@ from ..functional.printing import one_line
 from ..storage.atomic import write_atomically
 from ..storage.json_files import plain, write_json
 from . import checkpoint
+from .former_names import FORMER_NAMES
 
 
 def from_dict(cls, values: dict):
-    """The settings dataclass that `json_files.plain` made a dictionary of.
+    """The settings dataclass that `json_files.plain` made a dictionary of; names that settings had before are read too.
 
     Raises
     ------
@@ -40,6 +41,7 @@ def from_dict(cls, values: dict):
         For a name that the class does not have.
     """
     hints = typing.get_type_hints(cls)
+    values = {name if name in hints else FORMER_NAMES.get(name, name): value for name, value in values.items()}
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}.")

@@ -117,10 +117,10 @@ class TrainTokenizerConfig(RunSettings):
     l2_weight : float
         Weight of the mean squared error in the loss, of pixels in [0, 1]. LlamaGen's tokenizer has l1_weight 0 and l2_weight 4, which is 1
         for its pixels in [-1, 1].
-    usage_weight : float
+    entropy_weight : float
         Binary tokenizer: weight of 1 minus the entropy (in bits) of each bit's mean over the batch, which keeps bits in use; 0 for none.
-    indecision_weight : float
-        Binary tokenizer: weight of p (1 - p), p the probability of a bit, which drives bits away from chance; 0 for none.
+    commitment_weight : float
+        Binary tokenizer: weight of p (1 - p), p the probability of a bit, which pulls probabilities to 0 and 1; 0 for none.
     codebook_weight : float
         VQ tokenizer: weight of the distance that pulls codes towards latents. Those of commitment and entropy belong to the model.
     dead_after : int
@@ -165,8 +165,8 @@ class TrainTokenizerConfig(RunSettings):
     schedule: str = "cosine"
     l1_weight: float = 1.0
     l2_weight: float = 2.0
-    usage_weight: float = 0.0
-    indecision_weight: float = 0.0
+    entropy_weight: float = 0.0
+    commitment_weight: float = 0.0
     codebook_weight: float = 1.0
     dead_after: int = 100
     reseed_dead_codes: bool = False

@@ -66,7 +66,7 @@ def test_the_loss_is_the_models_own(model, batch, causal):
 
 def test_noise_is_that_of_the_forward_process(model):
     draws = draw(model, 4000, torch.Generator().manual_seed(0))
-    keep = model.transcoder.keep.table
+    keep = model.transcoder.alpha_bar.table
     for t in (1, 8, 16):
         flips = draws.flips[(draws.timesteps == t) & draws.mask[..., None]].float()
         expected = (1 - keep[t].item()) / 2
