@@ -138,7 +138,7 @@ def _starting_point(name: str, settings: type, args: list[str]):
 
         if preset is not None:
             raise ValueError("both --config and --preset were given, and each names a model; give one of them.")
-        return read_config(settings, config)
+        return _with_free_model(read_config(settings, config))
     if preset is None or "preset" not in known:
         return None
     from ..models.presets import GENERATORS, TOKENIZERS
@@ -153,7 +153,14 @@ def _starting_point(name: str, settings: type, args: list[str]):
         for field in dataclasses.fields(settings)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return settings(**required, preset=preset, model=sizes[preset])
+    return _with_free_model(settings(**required, preset=preset, model=sizes[preset]))
+
+
+def _with_free_model(settings):
+    """Settings whose model has no number that follows from others, so that --model.* may change those others."""
+    if hasattr(settings, "model"):
+        object.__setattr__(settings, "model", settings.model.without_derived())
+    return settings
 
 
 def _value(args: list[str], option: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass, field, fields
@@ -31,7 +32,12 @@ class _Config:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def replace(self, **changes):
-        return dataclasses.replace(self, **changes)
+        """A copy with other fields; numbers that follow from others are counted anew, unless they are given."""
+        return dataclasses.replace(self.without_derived(), **changes)
+
+    def without_derived(self):
+        """The fields alone, from which another configuration can be made: numbers that follow from others are not filled in."""
+        return self
 
 
 class _PyramidConfig(_Config):
@@ -386,6 +392,13 @@ class GeneratorConfig(_Config):
             _positive(self, "mask_levels")
             if self.causal:
                 raise ValueError(f"mask_levels={self.mask_levels}, but a causal generator hides nothing; leave it out.")
+
+    def without_derived(self) -> GeneratorConfig:
+        """A copy in which vocab_size is None where it follows from the bits."""
+        copied = copy.copy(self)
+        if self.tokens == "bits":
+            object.__setattr__(copied, "vocab_size", None)
+        return copied
 
     @property
     def categorical(self) -> bool:
