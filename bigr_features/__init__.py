@@ -18,9 +18,9 @@ _HOMES = {
     "GeneratorConfig": ".models.config",
     "KNNClassifier": ".evaluate.knn",
     "LinearProbe": ".evaluate.linear_probe",
-    "TokenizerConfig": ".models.config",
+    "TokenizerConfig": ".models.tokenizer_config",
     "VQAutoencoder": ".models.vq_autoencoder",
-    "VQTokenizerConfig": ".models.config",
+    "VQTokenizerConfig": ".models.tokenizer_config",
     "extract_features": ".features.extract",
     "load_weights": ".backbones.weights",
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+from ..models.config import GeneratorConfig
 from ..models.presets import GENERATORS, TOKENIZERS
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

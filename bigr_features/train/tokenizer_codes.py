@@ -11,8 +11,8 @@ from torch import Tensor
 from ..evaluate import reconstruction as metrics
 from ..functional import bernoulli
 from ..models.autoencoder import BinaryAutoencoder, straight_through
-from ..models.config import TokenizerConfig, VQTokenizerConfig
 from ..models.image_tokenizer import ImageTokenizer
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 from ..models.vq_autoencoder import Quantized, VQAutoencoder
 from .codebook import CodebookWatch
 from .losses import commitment_loss, entropy_loss

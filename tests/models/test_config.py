@@ -171,7 +171,7 @@ def test_classes_that_follow_from_the_bits_are_counted_anew(changes, classes):
     config = GeneratorConfig(head="linear", code_dim=12, causal=True)
     assert config.vocab_size == 4096
     assert config.replace(**changes).vocab_size == classes
-    with pytest.raises(ValueError, match="vocab_size=5, but .* bits make"):
+    with pytest.raises(ValueError, match=r"vocab_size=5, but .* bits make"):
         config.replace(**changes, vocab_size=5)
     index = GeneratorConfig(tokens="index", head="linear", vocab_size=30, causal=True)
     assert index.replace(depth=2).vocab_size == 30
