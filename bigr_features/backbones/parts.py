@@ -42,6 +42,7 @@ def check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> Non
         "num_sub_codes",
         "num_heads",
         "input_positions",
+        "text",
         "causal",
         "norm_eps",
         "rope_base",

@@ -6,12 +6,21 @@ import torch
 from torch import Tensor
 
 
-def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: float = 10000.0, positions_per_token: int = 1) -> Tensor:
+def rope_table(
+    grid_size: int,
+    head_dim: int,
+    num_cond_tokens: int = 1,
+    base: float = 10000.0,
+    positions_per_token: int = 1,
+    cond_rotation: str = "zero",
+) -> Tensor:
     """Cosines and sines of the rotation of every position, condition tokens first.
 
     The first half of a position's angles turns with the grid row, the second half with the column. The rows of the
     condition tokens are ALL ZERO, cosine included, so that their queries and keys become zero vectors: released
-    BiGR, LlamaGen and ELM weights were trained so. With several positions a token each row stands so many times, side by side.
+    BiGR, LlamaGen and ELM weights were trained so. Of captions that would leave attention no way to tell one word from another, so
+    cond_rotation="identity" gives their rows cosine 1 and sine 0, no rotation. With several positions a token each row stands so many
+    times, side by side.
 
     Returns
     -------
@@ -32,7 +41,10 @@ def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: fl
     columns = angle[None].expand(grid_size, grid_size, -1)
     angles = torch.cat([rows, columns], dim=-1).flatten(0, 1)  # (N, h / 2)
     table = torch.stack([angles.cos(), angles.sin()], dim=-1)  # (N, h / 2, 2)
-    return torch.cat([table.new_zeros(num_cond_tokens, half, 2), table]).repeat_interleave(positions_per_token, dim=0)
+    cond = table.new_zeros(num_cond_tokens, half, 2)
+    if cond_rotation == "identity":
+        cond[..., 0] = 1
+    return torch.cat([cond, table]).repeat_interleave(positions_per_token, dim=0)
 
 
 def apply_rope(x: Tensor, table: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..functional.schedules import NOISE_SCHEDULES
 from .config_fields import Config, check_positive
+from .text_config import TextConfig
 from .tokenizer_config import TokenizerConfig, VQTokenizerConfig
 
 TOKENS = ("bits", "index")
@@ -43,7 +44,9 @@ class GeneratorConfig(Config):
     grid_size : int
         G; N = G * G tokens.
     num_classes : int
-        C. The class embedding has C + 1 rows, the last of them the null class.
+        C. The class embedding has C + 1 rows, the last of them the null class. 0 of a generator with `text`.
+    text : TextConfig, optional
+        Captions as condition, in place of classes; the one row of the class embedding is the null caption then.
     num_cond_tokens : int
         Condition tokens before the image tokens.
     input_positions : bool
@@ -92,6 +95,7 @@ class GeneratorConfig(Config):
     num_heads: int = 16
     grid_size: int = 16
     num_classes: int = 1000
+    text: TextConfig | None = None
     num_cond_tokens: int = 1
     input_positions: bool = False
     causal: bool = False
@@ -120,7 +124,8 @@ class GeneratorConfig(Config):
     def __post_init__(self):
         if self.denoiser_width is None:
             object.__setattr__(self, "denoiser_width", self.width)
-        for name in ("depth", "width", "num_heads", "grid_size", "num_classes", "num_cond_tokens", "num_timesteps"):
+        self._check_condition()
+        for name in ("depth", "width", "num_heads", "grid_size", "num_timesteps"):
             check_positive(self, name)
         self._check_tokens()
         self._check_head()
@@ -153,6 +158,20 @@ class GeneratorConfig(Config):
         for name in ("token_dropout", "residual_dropout", "ffn_dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, but a probability in [0, 1) is expected.")
+
+    def _check_condition(self) -> None:
+        """Classes or captions."""
+        check_positive(self, "num_cond_tokens")
+        if self.text is None:
+            check_positive(self, "num_classes")
+            return
+        if isinstance(self.text, dict):  # as JSON has it
+            object.__setattr__(self, "text", TextConfig.from_dict(self.text))
+        object.__setattr__(self, "num_classes", 0)
+        if self.causal:
+            raise ValueError("text conditions masked generators, but causal=True was given; take bigr_*, or *_cat_mask.")
+        if self.num_cond_tokens != 1:
+            raise ValueError(f"num_cond_tokens={self.num_cond_tokens} are of a class; captions have text.length={self.text.length}.")
 
     def _check_tokens(self) -> None:
         """What a token is, and how many classes a categorical head has."""
@@ -207,10 +226,12 @@ class GeneratorConfig(Config):
                 raise ValueError(f"mask_levels={self.mask_levels}, but a causal generator hides nothing; leave it out.")
 
     def without_derived(self) -> GeneratorConfig:
-        """A copy in which vocab_size is None where it follows from the bits."""
+        """A copy in which vocab_size is None where it follows from the bits, and num_classes the default where there are none."""
         copied = copy.copy(self)
         if self.tokens == "bits":
             object.__setattr__(copied, "vocab_size", None)
+        if self.text is not None:
+            object.__setattr__(copied, "num_classes", GeneratorConfig.num_classes)
         return copied
 
     @property
@@ -222,6 +243,11 @@ class GeneratorConfig(Config):
     def positions_per_token(self) -> int:
         """Positions that a token takes in the sequence: S in a masked categorical model, whose sub-codes stand side by side, else 1."""
         return 1 if self.causal else self.num_sub_codes
+
+    @property
+    def num_prefix_slots(self) -> int:
+        """Positions in front of the image tokens for which the rotary table has rows."""
+        return (self.num_cond_tokens if self.text is None else self.text.length) * self.positions_per_token
 
     @property
     def num_tokens(self) -> int:

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from ..functional import checks
 from ..functional.masking import positions_of
+from ..sampling.captions import Captions
+from ..sampling.prompts import batch_captions, images_wanted
 from .config import GeneratorConfig
 from .heads import CategoricalLossTerms, LinearHead, MaskedLanguageHead
+from .text import check_source
 from .token_transformer import TokenTransformer
 from .transcoder import LossTerms, Transcoder
 from .transformer import KVCache
@@ -37,6 +40,7 @@ class BiGR(TokenTransformer):
     order : Masked or Causal
     position_embedding : Parameter (1, N, D) that is added to what the transcoder sees, or None with another head
     input_position_embedding : Parameter (1, N, D), or None without `input_positions`
+    text : TextCondition, or None in a model of classes
     """
 
     def __init__(self, config: GeneratorConfig, *, device=None, dtype=None):
@@ -70,7 +74,7 @@ class BiGR(TokenTransformer):
         for positions in (self.position_embedding, self.input_position_embedding):
             if positions is not None:
                 nn.init.normal_(positions, std=self.config.position_init_std)
-        for part in (self.embedding, self.trunk, self.head):
+        for part in (self.embedding, self.text, self.trunk, self.head):
             if hasattr(part, "init_weights"):
                 part.init_weights()
 
@@ -81,6 +85,7 @@ class BiGR(TokenTransformer):
             self.trunk.norm = nn.Identity()
         setattr(self, HEADS[self.config.head].attribute, None)
         self.position_embedding = None
+        self.text = None
         self.embedding.drop_mask()
 
     @torch.jit.unused
@@ -90,19 +95,26 @@ class BiGR(TokenTransformer):
         return self.head is not None
 
     def condition(
-        self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, *, label_weights: Tensor | None = None
+        self,
+        codes: Tensor,
+        labels: Tensor | Captions | None = None,
+        mask: Tensor | None = None,
+        *,
+        label_weights: Tensor | None = None,
+        text: str | list[str] | Captions | None = None,
     ) -> Tensor:
         """What the head sees, (B, P N, D): final norm of the last block's outputs, for the transcoder plus the learned position.
 
         In a causal trunk the vector at index i is the output one position earlier, which has seen the tokens before i only; the last token
-        is not fed then.
+        is not fed then. Classes are given by `labels`, captions by `text`.
         """
         self._require_generative("condition")
+        labels = self.source(labels, text)
         self._check_shapes(codes, labels, mask, mixed=label_weights is not None)
-        vector = self.class_vector(labels, label_weights)
-        x = self.sequence(vector, self.order.inputs(self.token_vectors(codes, mask)))
-        x = self.trunk(x, vector, [len(self.trunk.blocks) - 1], self.order.missing)[0]
-        return self._positioned(self.trunk.norm(self.order.outputs(x, self.num_prefix)))
+        tokens = self.order.inputs(self.token_vectors(codes, mask))
+        last = [len(self.trunk.blocks) - 1]
+        streams, prefix = self.run(self.conditioned(labels, label_weights), tokens, last, self.order.missing)
+        return self._positioned(self.trunk.norm(self.order.outputs(streams[0], prefix)))
 
     def _positioned(self, x: Tensor, start: int = 0) -> Tensor:
         """Normalised outputs for the tokens from index `start` on, as the head sees them."""
@@ -114,7 +126,13 @@ class BiGR(TokenTransformer):
         return self.condition(*args, **kwargs).unflatten(1, (self.config.num_tokens, -1)).flatten(2)
 
     def logits(
-        self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, *, label_weights: Tensor | None = None
+        self,
+        codes: Tensor,
+        labels: Tensor | Captions | None = None,
+        mask: Tensor | None = None,
+        *,
+        label_weights: Tensor | None = None,
+        text: str | list[str] | Captions | None = None,
     ) -> Tensor:
         """Class logits (B, N, V), or (B, N, S, V) with S > 1 sub-codes, of a categorical head.
 
@@ -128,7 +146,7 @@ class BiGR(TokenTransformer):
         if not self.config.categorical:
             raise TypeError("logits() is for categorical heads; head='bernoulli' gives bits: call condition() and transcoder.denoiser().")
         self._require_generative("logits")
-        logits = self.head.logits(self.token_conditions(codes, labels, mask, label_weights=label_weights), self.embedding)
+        logits = self.head.logits(self.token_conditions(codes, labels, mask, label_weights=label_weights, text=text), self.embedding)
         return logits.squeeze(2) if self.config.num_sub_codes == 1 else logits
 
     def prefill(
@@ -166,8 +184,9 @@ class BiGR(TokenTransformer):
     def loss(
         self,
         codes: Tensor,
-        labels: Tensor | None = None,
+        labels: Tensor | Captions | None = None,
         *,
+        text: str | list[str] | Captions | None = None,
         mask: Tensor | None = None,
         timesteps: Tensor | None = None,
         noisy_codes: Tensor | None = None,
@@ -179,14 +198,16 @@ class BiGR(TokenTransformer):
     ) -> LossTerms | CategoricalLossTerms:
         """The generative training loss: that of the head, over hidden tokens only; a causal generator predicts every token.
 
-        Each draw may be given; what is not given is drawn from `generator`. In train mode labels are replaced by the null class with
-        probability `class_dropout`.
+        Each draw may be given; what is not given is drawn from `generator`. In train mode labels are replaced by the null class, and whole
+        captions by the null caption, with probability `class_dropout`.
 
         Parameters
         ----------
         codes : Tensor (B, N, K) of 0 and 1, or (B, N) of indices
         labels : Tensor (B,) int64, optional
             None trains without classes (null class for all).
+        text : list of str, or Captions, optional
+            One caption an image, of a model of captions; None trains on the null caption.
         mask : Tensor (B, N) bool, optional
             By default one cosine-distributed count for the batch, at random positions of each image.
         timesteps : Tensor (B, N) or (B, N, R) int64, optional
@@ -196,7 +217,7 @@ class BiGR(TokenTransformer):
         label_smoothing : float, optional
             With a categorical head; the configuration's by default.
         dropped : Tensor (B,) bool, optional
-            Images whose label becomes the null class.
+            Images whose label becomes the null class, or whose caption the null caption.
         num_hidden : int, optional
             Tokens that `mask` hides in each image, if it is the same number in all: the host then need not wait to count them.
         check_values : bool
@@ -214,6 +235,7 @@ class BiGR(TokenTransformer):
             generator has no use for, or a draw that belongs to another head.
         """
         self._require_generative("loss")
+        labels = self.source(labels, text)
         self._check_shapes(codes, labels, mask)
         options = {"timesteps": timesteps, "noisy_codes": noisy_codes, "label_smoothing": label_smoothing}
         options = {name: value for name, value in options.items() if value is not None}
@@ -225,9 +247,10 @@ class BiGR(TokenTransformer):
             )
         if check_values:
             self.code_format.check_values(codes)
-            checks.check_labels(labels, self.null_class, self.config.unconditional and not self.training)
+            if not isinstance(labels, Captions):
+                checks.check_labels(labels, self.null_class, self.config.unconditional and not self.training)
         if labels is not None and dropped is not None:
-            labels = torch.where(dropped, self.null_class, labels)
+            labels = self._without(labels, dropped)
         elif labels is not None and self.training:
             labels = self.drop_labels(labels, generator)
         batch, tokens = codes.shape[:2]
@@ -265,21 +288,48 @@ class BiGR(TokenTransformer):
         """Training mask (B, N), True = hidden, the same number in every image; None in a causal generator, which hides nothing."""
         return self.order.training_mask(batch, tokens, generator, device)
 
-    def drop_labels(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Labels with the null class in place of some, each with probability `class_dropout`."""
+    def drop_labels(self, labels: Tensor | Captions, generator: torch.Generator | None = None) -> Tensor | Captions:
+        """Labels with the null class in place of some, or captions with the null caption, each with probability `class_dropout`."""
         if self.config.class_dropout == 0:
             return labels
-        drawn_on = generator.device if generator is not None else labels.device
-        dropped = torch.rand(labels.shape, generator=generator, device=drawn_on) < self.config.class_dropout
-        return torch.where(dropped.to(labels.device), self.null_class, labels)
+        device = self.class_embedding.weight.device
+        drawn_on = generator.device if generator is not None else device
+        dropped = torch.rand(len(labels), generator=generator, device=drawn_on) < self.config.class_dropout
+        return self._without(labels, dropped.to(device))
 
-    def generate(self, labels: Tensor | None, **settings) -> Tensor:
-        """New codes (B, N, K) or (B, N) for labels (B,), or for a batch_size of images without labels.
+    def _without(self, labels: Tensor | Captions, dropped: Tensor) -> Tensor | Captions:
+        if isinstance(labels, Captions):
+            return labels.dropped(dropped)
+        return torch.where(dropped, self.null_class, labels)
+
+    def generate(
+        self,
+        labels: Tensor | Captions | None = None,
+        *,
+        text: str | list[str] | Captions | None = None,
+        negative_text: str | list[str] | Captions | None = None,
+        **settings,
+    ) -> Tensor:
+        """New codes (B, N, K) or (B, N) for labels (B,), for prompts, or for a batch_size of images without either.
+
+        Parameters
+        ----------
+        labels : Tensor (B,), optional
+            Of a model of classes.
+        text : str or list of str, optional
+            Of a model of captions: one prompt for all images (of `seeds` or a batch_size), or one an image.
+        negative_text : str or list of str, optional
+            What guidance leads away from, in place of the null caption.
+        **settings
 
         Settings are those of `sampling.masked.sample_codes` (masked, bits), `sampling.categorical.sample_codes` (masked, classes) or
         `sampling.autoregressive.sample_codes` (causal).
         """
         self._require_generative("generate")
+        if text is not None or negative_text is not None or self.config.text is not None:
+            check_source(self.config.text, labels, text if text is not None else negative_text)
+            count = images_wanted(settings)
+            labels = batch_captions(self, labels if text is None else text, negative_text, count)
         return self.order.sampler(self, labels, **settings)
 
     def _require_generative(self, what: str) -> None:

@@ -33,7 +33,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.width, config.width, bias=False, **dd)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(self, x: Tensor, rope: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
+    def forward(self, x: Tensor, rope: Tensor, cache: Tensor | None = None, start: int = 0, visible: Tensor | None = None) -> Tensor:
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)  # (3, B, H, S, h)
         q, k = apply_rope(qkv[:2], rope).unbind(0)
@@ -43,7 +43,7 @@ class Attention(nn.Module):
             cache[0, :, :, start:end], cache[1, :, :, start:end] = k, v
             k, v = cache[0, :, :, :end], cache[1, :, :, :end]
             causal = length > 1  # one position sees all before it
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
         return self.dropout(self.proj(x.transpose(1, 2).reshape(batch, length, width)))
 
 
@@ -74,8 +74,16 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
-    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
-        x = x + self.drop_path(self.attention(self.attention_norm(x), rope, cache, start))
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor | None,
+        rope: Tensor,
+        cache: Tensor | None = None,
+        start: int = 0,
+        visible: Tensor | None = None,
+    ) -> Tensor:
+        x = x + self.drop_path(self.attention(self.attention_norm(x), rope, cache, start, visible))
         return x + self.drop_path(self.feed_forward(self.feed_forward_norm(x)))  # (B, S, D)
 
 
@@ -89,11 +97,19 @@ class ModulatedBlock(Block):
         super().__init__(config, drop_path, device=device, dtype=dtype)
         self.modulation_offset = nn.Parameter(torch.empty(1, 1, 6, config.width, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor, modulation: Tensor | None, rope: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor | None,
+        rope: Tensor,
+        cache: Tensor | None = None,
+        start: int = 0,
+        visible: Tensor | None = None,
+    ) -> Tensor:
         assert modulation is not None
         parts = (modulation + self.modulation_offset).unbind(2)
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts  # each (B or 1, 1, D)
-        attended = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rope, cache, start)
+        attended = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rope, cache, start, visible)
         x = x + self.drop_path(gate_a * attended)
         return x + self.drop_path(gate_f * self.feed_forward(modulate(self.feed_forward_norm(x), shift_f, scale_f)))
 
@@ -152,7 +168,9 @@ class Trunk(nn.Module):
     def rope_of(config: GeneratorConfig, device=None, dtype=None) -> ConstantTable:
         """Rotary table of the configuration's grid."""
         head_dim, positions = config.width // config.num_heads, config.positions_per_token
-        args = (config.grid_size, head_dim, config.num_cond_tokens, config.rope_base, positions)
+        slots = config.num_prefix_slots // positions
+        rotation = "zero" if config.text is None else config.text.rotation
+        args = (config.grid_size, head_dim, slots, config.rope_base, positions, rotation)
         return ConstantTable(lambda: rope_table(*args), device=device, dtype=dtype)
 
     def init_weights(self) -> None:
@@ -165,7 +183,9 @@ class Trunk(nn.Module):
             nn.init.zeros_(self.modulation.proj.weight)
             nn.init.zeros_(self.modulation.proj.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, layers: list[int], missing: int = 0) -> list[Tensor]:
+    def forward(
+        self, x: Tensor, condition: Tensor, layers: list[int], missing: int = 0, skip: int = 0, visible: Tensor | None = None
+    ) -> list[Tensor]:
         """Residual streams (B, S, D) after each of the blocks `layers`, without the final norm, in one pass to the last of them.
 
         Parameters
@@ -178,16 +198,21 @@ class Trunk(nn.Module):
             0-based indices, ascending, without repeats.
         missing : int
             Positions that x lacks at the end.
+        skip : int
+            Positions that x lacks at the beginning: of shorter captions.
+        visible : Tensor (B, S) bool, optional
+            False at positions that no position attends to.
         """
         modulation = self.modulation(condition) if self.modulation is not None else None
-        rope = self.rope.table if missing == 0 else self.rope.table[:-missing]
+        rope = self.rope.table[skip:] if missing == 0 else self.rope.table[skip:-missing]
+        keys = visible[:, None, None] if visible is not None else None  # (B, 1, 1, S)
         streams: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             if i <= layers[-1]:
                 if self.grad_checkpointing and not torch.jit.is_scripting():
-                    x = checkpoint(block, x, modulation, rope, use_reentrant=False)
+                    x = checkpoint(block, x, modulation, rope, None, 0, keys, use_reentrant=False)
                 else:
-                    x = block(x, modulation, rope)
+                    x = block(x, modulation, rope, None, 0, keys)
                 if i in layers:
                     streams.append(x)
         return streams

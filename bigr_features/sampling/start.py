@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .captions import Captions
 from .labels import BatchLabels, batch_labels
 from .noise import Noise, make_noise
 from .settings import SamplingSettings
@@ -21,7 +22,7 @@ class Start:
     """A batch before its first step.
 
     settings : SamplingSettings
-    labels : BatchLabels
+    labels : BatchLabels or Captions
     codes : (B, N, K) or (B, N), on the model's device; 0 where unknown.
     mask : (B, N) bool, True where a token is to be drawn.
     noise : Noise
@@ -29,7 +30,7 @@ class Start:
     """
 
     settings: SamplingSettings
-    labels: BatchLabels
+    labels: BatchLabels | Captions
     codes: Tensor
     mask: Tensor
     noise: Noise
@@ -44,7 +45,7 @@ class Start:
 
 def begin(
     model: nn.Module,
-    labels: Tensor | None,
+    labels: Tensor | Captions | None,
     *,
     label_weights: Tensor | None = None,
     codes: Tensor | None = None,
@@ -60,8 +61,8 @@ def begin(
     Parameters
     ----------
     model : BiGR
-    labels : Tensor (B,) or (B, J), int64, or None
-        Class indices; J of them an image with label_weights. None samples from the null class and needs batch_size.
+    labels : Tensor (B,) or (B, J), int64, Captions, or None
+        Captions of a model of captions; of others class indices; J of them an image with label_weights. None samples from the null class and needs batch_size.
     label_weights : Tensor (J,) or (B, J), optional
         Weights of the mixed labels, used as they are.
     codes, mask : Tensor (B, N, K) or (B, N), and (B, N) bool, optional
@@ -92,7 +93,10 @@ def begin(
         raise ValueError("codes and mask belong together: give the known codes and where to draw new ones, or neither.")
     if labels is None and codes is not None:
         batch_size = len(codes)
-    batch = batch_labels(model.config, labels, label_weights, batch_size, device)
+    if isinstance(labels, Captions):
+        batch: BatchLabels | Captions = labels
+    else:
+        batch = batch_labels(model.config, labels, label_weights, batch_size, device)
     if codes is None:
         codes = form.unknown(len(batch), tokens, device)
         mask = torch.ones(len(batch), tokens, dtype=torch.bool, device=device)
