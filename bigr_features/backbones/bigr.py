@@ -75,6 +75,8 @@ default_cfgs = generate_default_cfgs(
         "bigr_l_512.d32_in1k": _official("gpt/bigr_L_d32_512.pt", input_size=(3, 512, 512)),
         "bigr_nano.fashion_mnist": _shipped("fashion_mnist", input_size=(3, 32, 32)),
         "bigr_nano.fashion_mnist_uncond": _shipped("fashion_mnist_uncond", input_size=(3, 32, 32)),
+        "bigr_l_t2i.untrained": _cfg(),
+        "bigr_nano_t2i.untrained": _cfg(**_NANO),
         "llamagen_b.c2i_in1k": _llamagen("c2i_B_256.pt"),
         "llamagen_l.c2i_in1k": _llamagen("c2i_L_256.pt"),
         "llamagen_nano.untrained": _cfg(**_NANO, **_MINUS_1_TO_1),
@@ -122,6 +124,18 @@ def bigr_l_512(pretrained: bool = False, **kwargs) -> BiGRBackbone:
 def bigr_nano(pretrained: bool = False, **kwargs) -> BiGRBackbone:
     """A BiGR small enough to train on a laptop: 32 x 32 images, 8 x 8 tokens of 16 bits."""
     return _create_backbone("bigr_nano", pretrained, **kwargs)
+
+
+@register_model
+def bigr_l_t2i(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """BiGR-L on captions: features of a T5 encoder, 2,048 wide, 120 tokens; otherwise as bigr_l."""
+    return _create_backbone("bigr_l_t2i", pretrained, **kwargs)
+
+
+@register_model
+def bigr_nano_t2i(pretrained: bool = False, **kwargs) -> BiGRBackbone:
+    """bigr_nano on captions of 12 words, read by a word-level encoder inside."""
+    return _create_backbone("bigr_nano_t2i", pretrained, **kwargs)
 
 
 @register_model
@@ -192,6 +206,8 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
     if parts is not None:
         if parts.trained_as is not None:
             check_same_function(parts.trained_as, generator)
+            if parts.trained_as.text is not None:
+                generator = generator.replace(text=parts.trained_as.text)  # its vocabulary, or its encoder
             if parts.trained_as.unconditional:
                 generator = replace(generator, class_dropout=1.0)
         # what was read here goes in through timm's filter, in place of a source that timm would read itself

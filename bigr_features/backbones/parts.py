@@ -36,13 +36,15 @@ class Parts(NamedTuple):
 
 def check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> None:
     """Raise ValueError where weights fit, but would compute something else than in training: fields that no shape shows."""
+    if (trained.text is None) != (built.text is None):
+        source, here = ("classes", "captions") if trained.text is None else ("captions", "classes")
+        raise ValueError(f"the weights were trained on {source}, but this model is conditioned on {here}; take a model of {source}.")
     names = (
         "tokens",
         "head",
         "num_sub_codes",
         "num_heads",
         "input_positions",
-        "text",
         "causal",
         "norm_eps",
         "rope_base",

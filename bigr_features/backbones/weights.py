@@ -70,11 +70,13 @@ def _fitting(model: str, path: Path, arguments: dict) -> str:
     for trained, own in zip(parts[::-1], built, strict=True):
         found, wanted = asdict(trained.config), asdict(own)
         changes |= {name: found[name] for name in wanted if name in found and found[name] != wanted[name]}
+    if parts[0].config.text is not None:
+        changes.pop("num_classes", None)
     if "num_classes" in changes:
         changes["generator_num_classes"] = changes.pop("num_classes")
     if "image_size" in changes:
         changes["img_size"] = changes.pop("image_size")
-    changes = {name: value for name, value in changes.items() if name not in (*_OF_TRAINING, "in_chans", "grid_size")}
+    changes = {name: value for name, value in changes.items() if name not in (*_OF_TRAINING, "in_chans", "grid_size", "text")}
     if not changes:
         return ""
     listed = " ".join(f"{name}={value!r}".replace(" ", "") for name, value in changes.items())

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..functional.checks import some
 from ..functional.printing import one_line
+from .captioned import described
 from .folders import image_suffixes
 from .items import Items, Skipped, as_it_is
 from .modes import CHANNEL_MODES
@@ -27,6 +28,7 @@ class ImageSet:
     size, in_chans : S and C.
     labels : int64 array (n,), or None.
     class_names : names by label, or None.
+    captions : captions of each image, or None if they were not asked for.
     skipped : images that could not be read, or lack a label that others have. Complete if the pixels are in memory; otherwise it grows
         as images are read.
     """
@@ -38,6 +40,7 @@ class ImageSet:
     labels: np.ndarray | None
     class_names: tuple[str, ...] | None
     skipped: list[Skipped] = field(default_factory=list)
+    captions: list[tuple[str, ...]] | None = None
     _pixels: np.ndarray | None = field(default=None, repr=False)
     _items: Items | None = field(default=None, repr=False)
     _listed: Items | None = field(default=None, repr=False)
@@ -116,6 +119,8 @@ def open_images(
     in_chans: int = 3,
     limit: int | None = None,
     memory_limit: int = 2 << 30,
+    captioned: bool = False,
+    caption_column: str | None = None,
 ) -> ImageSet:
     """Images of a split, as squares of `size` pixels, from wherever they are.
 
@@ -124,7 +129,7 @@ def open_images(
     source : str or Path
         "sample:fashion_mnist" or "sample:digits"; a folder or file of parquet or arrow; a folder that `Dataset.save_to_disk` wrote;
         a folder of images (a subfolder for each class, or flat, which means no labels; with a folder for each split above, or none);
-        otherwise the id of a data set on the Hugging Face Hub. Hidden and system files are left out. Transparent pictures are laid on
+        a .csv, .tsv, .jsonl or .json file that lists images; otherwise the id of a data set on the Hugging Face Hub. Hidden and system files are left out. Transparent pictures are laid on
         white, and gray ones of 9 to 16 bits keep their highest 8.
     split : str
         "train", "test", "validation" or another name; folders such as Training, test_set and val are found by these too. A folder
@@ -135,6 +140,11 @@ def open_images(
         Take the first images only.
     memory_limit : int
         If the decoded images take at most so many bytes, they are decoded now, once; otherwise each time they are read.
+    captioned : bool
+        Read captions too: a column of a table or listing, or a .txt file beside each image of a folder, with a caption a line. Images
+        without one are skipped.
+    caption_column : str, optional
+        The column with the captions; by default one that is called caption, captions, text, prompt or description.
 
     Raises
     ------
@@ -146,7 +156,7 @@ def open_images(
     """
     if in_chans not in CHANNEL_MODES:
         raise ValueError(f"in_chans={in_chans}, but images have 3 channels (RGB) or 1 (gray).")
-    items = open_items(str(source), split)
+    items = open_items(str(source), split, captioned=captioned, caption_column=caption_column)
     if limit is not None:
         items = items.first(limit)
     if len(items) == 0:
@@ -156,7 +166,12 @@ def open_images(
     if unlabelled:
         log.warning("%d of %d images of %s are skipped: %s", len(unlabelled), len(items), one_line(source), unlabelled[0].reason)
         items = items.take(np.flatnonzero(items.labels >= 0))
-    images = ImageSet(str(source), split, size, in_chans, items.labels, items.class_names, list(unlabelled), _items=items, _listed=listed)
+    if captioned:
+        items, silent = described(items, str(source))
+        unlabelled += silent
+    images = ImageSet(
+        str(source), split, size, in_chans, items.labels, items.class_names, list(unlabelled), items.captions, _items=items, _listed=listed
+    )
     if len(items) * size * size * in_chans <= memory_limit:
         pixels, readable = images.read(np.arange(len(items)))
         if not readable.any():
@@ -166,6 +181,7 @@ def open_images(
             )
         images._pixels, images._items = pixels, None
         images.labels = items.labels[readable] if items.labels is not None else None
+        images.captions = None if images.captions is None else [images.captions[i] for i in np.flatnonzero(readable)]
     unread = len(images.skipped) - len(unlabelled)
     if unread:
         log.warning("%d of %d images of %s cannot be read and are skipped", unread, len(items), one_line(source))

@@ -45,6 +45,7 @@ class Items(ABC):
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self.class_names = None if class_names is None else tuple(class_names)
         self._places: range | np.ndarray = range(count)
+        self._captions: Sequence[tuple[str, ...]] | None = None
 
     @abstractmethod
     def _load(self, place: int) -> Image.Image: ...
@@ -70,6 +71,17 @@ class Items(ABC):
     def name(self, i: int) -> str:
         """Where an image is."""
         return self._name(int(self._places[i]))
+
+    @property
+    def captions(self) -> list[tuple[str, ...]] | None:
+        """Captions of each image, none or several; None if the source was opened without."""
+        return None if self._captions is None else [self._captions[place] for place in self._places]
+
+    def with_captions(self, captions: Sequence[tuple[str, ...]]) -> Items:
+        """These, with captions for each of the source's images."""
+        described = copy.copy(self)
+        described._captions = captions
+        return described
 
     def take(self, positions: range | np.ndarray) -> Items:
         """Some of them."""

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .captioned import is_listing, listed_items, with_captions
 from .folders import folder_items, image_suffixes
 from .items import Arrays, Files, Items
 from .samples import load_sample
 from .tables import is_saved, table_files, table_items
 
 
-def open_items(source: str, split: str) -> Items:
-    """The images of a split of whatever `source` names; see `images.open_images`."""
+def open_items(source: str, split: str, *, captioned: bool = False, caption_column: str | None = None) -> Items:
+    """The images of a split of whatever `source` names, with their captions if `captioned`; see `images.open_images`."""
+    if is_listing(Path(source)):
+        return listed_items(Path(source), split, captioned, caption_column)
+    items = _open_items(source, split)
+    return with_captions(items, source, caption_column) if captioned else items
+
+
+def _open_items(source: str, split: str) -> Items:
     path = Path(source)
     if source.startswith("sample:"):
         return sample_items(source.removeprefix("sample:"), split)

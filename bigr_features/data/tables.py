@@ -36,6 +36,10 @@ class TableItems(Items):
         super().__init__(len(table), labels, class_names)
         self.table, self.column, self.source, self.split = table, column, source, split
 
+    def values(self, column: str) -> list:
+        """What another column holds, of every row of the table."""
+        return list(self.table[column])
+
     def _load(self, place: int) -> Image.Image:
         entry = self.table[place][self.column]
         if entry is None:

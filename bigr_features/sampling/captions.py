@@ -85,6 +85,10 @@ class Captions:
         parts = (part.to(device, non_blocking=non_blocking) for part in (self.tokens, self.mask, self.null, self.shares))
         return Captions(*parts, None if self.negative is None else self.negative.to(device))
 
+    def pin_memory(self) -> Captions:
+        """The captions in memory from which copies to CUDA need no waiting."""
+        return Captions(*(part.pin_memory() for part in (self.tokens, self.mask, self.null, self.shares)))
+
     def repeated(self, count: int) -> Captions:
         """One caption for each of `count` images."""
         return self[torch.zeros(count, dtype=torch.int64, device=self.mask.device)]

@@ -15,6 +15,8 @@ from ..data import ImageSet
 from ..functional.inference import to_device
 from ..functional.printing import one_line
 from ..models.image_tokenizer import ImageTokenizer
+from ..sampling.captions import Captions
+from .captions import TrainingCaptions
 from .code_cache import CodeCache, to_images
 from .sampler import SampledBatch
 from .stored_codes import check_drawable, encoded, stored_codes
@@ -77,11 +79,13 @@ class CachedCodes:
     num_views : int
     codes : StoredBits or StoredIndices
     labels : int64 Tensor (n,) or None
+    captions : TrainingCaptions or None
     identity : str
         Changes when the codes do.
     """
 
-    def __init__(self, cache: CodeCache, unconditional: bool):
+    def __init__(self, cache: CodeCache, unconditional: bool, captions: TrainingCaptions | None = None):
+        self.captions = captions
         self.cache, self.num_views, self.identity = cache, cache.num_views, cache.identity()
         self.labels = None if unconditional or cache.labels is None else torch.from_numpy(cache.labels)
         self.codes = cache.codes
@@ -89,13 +93,13 @@ class CachedCodes:
     def __len__(self) -> int:
         return len(self.cache)
 
-    def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Codes (B, N, K) or (B, N) and labels (B,). A thread reads ahead; bytes are copied, and become codes on the device."""
+    def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | Captions | None]]:
+        """Codes (B, N, K) or (B, N) and labels (B,), or captions. A thread reads ahead; bytes are copied, and become codes on the device."""
         pin = torch.device(device).type == "cuda"
 
-        def read(batch: SampledBatch) -> tuple[Tensor, Tensor | None]:
+        def read(batch: SampledBatch) -> tuple[Tensor, Tensor | Captions | None]:
             packed = torch.from_numpy(np.ascontiguousarray(self.cache.read(batch.items, batch.views)))
-            labels = None if self.labels is None else self.labels[torch.from_numpy(batch.items)]
+            labels = condition_of(self, batch)
             return (packed.pin_memory(), None if labels is None else labels.pin_memory()) if pin else (packed, labels)
 
         for packed, labels in read_ahead(read, sampler):
@@ -114,9 +118,11 @@ class EncodedImages:
         flip: bool,
         sample_bits: bool,
         unconditional: bool,
+        captions: TrainingCaptions | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ):
+        self.captions = captions
         self.images, self.tokenizer, self.sample_bits, self.num_workers, self.seed = images, tokenizer, sample_bits, num_workers, seed
         self.num_views = 2 if flip else 1
         self.labels = None if unconditional or images.labels is None else torch.from_numpy(images.labels)
@@ -128,11 +134,19 @@ class EncodedImages:
         return len(self.images)
 
     @torch.no_grad()
-    def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Codes (B, N, K) or (B, N) and labels (B,)."""
+    def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | Captions | None]]:
+        """Codes (B, N, K) or (B, N) and labels (B,), or captions."""
         generator = torch.Generator(device) if self.sample_bits else None
         for images, batch in image_batches(self.images, sampler, device, self.num_workers):
             if generator is not None:  # of the step, so that a resumed run draws the same
                 generator.manual_seed(int(np.random.default_rng([self.seed, 4, batch.step, batch.items[0]]).integers(2**62)))
             codes = encoded(self.tokenizer, images, self.sample_bits, generator)
-            yield codes, None if self.labels is None else to_device(self.labels[torch.from_numpy(batch.items)], device)
+            labels = condition_of(self, batch)
+            yield codes, to_device(labels, device) if isinstance(labels, Tensor) else None if labels is None else labels.to(device)
+
+
+def condition_of(data: CachedCodes | EncodedImages, batch: SampledBatch) -> Tensor | Captions | None:
+    """What a batch is conditioned on: captions, labels (B,), or nothing."""
+    if data.captions is not None:
+        return data.captions.batch(batch)
+    return None if data.labels is None else data.labels[torch.from_numpy(batch.items)]

@@ -16,10 +16,13 @@ from ..functional.inference import autocast, in_chunks
 from ..models.config import check_same_codes
 from ..models.generator import BiGR
 from ..models.image_tokenizer import ImageTokenizer
+from ..sampling.captions import Captions
 from . import checkpoint, distributed, settings, state
 from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages
+from .captions import TrainingCaptions, captions_of_cache, with_text
 from .code_cache import CodeCache
+from .continuing import start_from
 from .draws import Draws, draw
 from .ema import EMA
 from .interruption import Interruption
@@ -37,7 +40,8 @@ DECODED_AT_A_TIME = 16
 
 FREE = (
     *settings.FREE, "tokenizer", "out", "codes", "source", "preset", "weights", "sample_every", "num_samples", "sample_reveal_steps",
-    "sample_denoise_steps", "guidance_scale", "fsdp",
+    "sample_denoise_steps", "guidance_scale", "fsdp", "captions", "caption_column", "caption_cache", "sample_prompts", "text",
+    "model.text.name",
 )  # fmt: skip
 
 
@@ -49,8 +53,8 @@ class GeneratorLoss(nn.Module):
         self.model = model
         self.precision = precision
 
-    def forward(self, codes: Tensor, labels: Tensor | None, draws: Draws) -> tuple[Tensor, ...]:
-        """The terms that the head names, the loss first, of codes (B, N, K) or (B, N) and labels (B,), with everything random given."""
+    def forward(self, codes: Tensor, labels: Tensor | Captions | None, draws: Draws) -> tuple[Tensor, ...]:
+        """The terms that the head names, the loss first, of codes (B, N, K) or (B, N) and labels (B,) or captions, all draws given."""
         kernel = attention_kernel(codes.device, self.precision)
         if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
             kernel = nullcontext()
@@ -77,6 +81,10 @@ def train(config: TrainConfig) -> Path:
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
     identity = {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}
     start = None if config.weights is None else checkpoints.load_trained(config.weights)
+    if data.captions is not None:
+        with accelerator.main_process_first():
+            config = with_text(config, data.captions, None if start is None else start.config)
+        identity["fingerprint of the captions"] = data.captions.identity
     if start is not None:
         identity["fingerprint of the first weights"] = checkpoints.fingerprint(start)
     run = Run(config, identity, free, main)
@@ -84,8 +92,9 @@ def train(config: TrainConfig) -> Path:
     checkpoint.seed(config.seed)
     model = BiGR(config.model)
     if start is not None:
-        checkpoints.check_state(start.state_dict(), model.state_dict(), str(config.weights))
-        model.load_state_dict(start.state_dict())
+        start_from(start, model, str(config.weights))
+    if data.captions is not None and data.captions.encoder is not None:
+        model.attach_text_encoder(data.captions.encoder)
     model = model.to(device)
     model.trunk.grad_checkpointing = config.grad_checkpointing
     if config.compile:
@@ -145,7 +154,9 @@ def train(config: TrainConfig) -> Path:
             best = {"step": step, "loss": values["loss"]} if improved else best
         if main and config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
             with ema.swapped():
-                run.save_picture(accelerator, step, sample(model.eval(), tokenizer, config), columns=10)
+                prompts = prompts_of(config, data.captions)
+                columns = 10 if prompts is None else samples_a_prompt(config, prompts)
+                run.save_picture(accelerator, step, sample(model.eval(), tokenizer, config, prompts), columns=columns)
         if interruption.asked() or checkpoint.due(config, step, improved):
             monitor.check(last_good)
             state.save(run, step, best, model, optimizer, ema, generator, accelerator)
@@ -178,11 +189,11 @@ def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: Tr
     return dict(zip(model.head.loss_names, means, strict=True))
 
 
-def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig) -> Tensor:
-    """Generated images (num_samples, C, H, W), the classes in turn, from the same noise every time."""
+def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig, prompts: list[str] | None = None) -> Tensor:
+    """Generated images (n, C, H, W) from the same noise every time: the classes in turn, or a row a prompt."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
-    classes = config.model.null_class + 1 if config.unconditional else config.model.num_classes
+    classes = config.model.null_class + 1 if config.unconditional else max(1, config.model.num_classes)
     labels = torch.arange(config.num_samples, device=device) % min(10, classes)
     if config.unconditional:
         labels = torch.full_like(labels, config.model.null_class)
@@ -190,9 +201,25 @@ def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig) -> Tenso
     scale = 1.0 if config.unconditional else config.guidance_scale
     wanted = {"num_reveal_steps": config.sample_reveal_steps, "num_denoise_steps": steps, "guidance_scale": scale}
     settings = {name: value for name, value in wanted.items() if name in model.order.sampler.fields}
-    codes = model.generate(labels, generator=generator, **settings)
+    if prompts is None:
+        codes = model.generate(labels, generator=generator, **settings)
+    else:
+        rows = [prompt for prompt in prompts for _ in range(samples_a_prompt(config, prompts))]
+        codes = model.generate(text=rows, generator=generator, **settings)
     with torch.no_grad():
         return tokenizer.denormalize(in_chunks(tokenizer.decode, codes, DECODED_AT_A_TIME))
+
+
+def prompts_of(config: TrainConfig, captions: TrainingCaptions | None) -> list[str] | None:
+    """Prompts of the pictures: those of the settings, or the first captions; None without captions."""
+    if captions is None:
+        return None
+    return list(config.sample_prompts) or captions.distinct[: min(10, config.num_samples)]
+
+
+def samples_a_prompt(config: TrainConfig, prompts: list[str]) -> int:
+    """Images of each prompt in a picture."""
+    return max(1, config.num_samples // len(prompts))
 
 
 def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identity: str) -> CachedCodes | EncodedImages:
@@ -201,11 +228,20 @@ def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identit
     if config.codes is not None:
         cache = CodeCache(config.codes)
         cache.check_tokenizer(tokenizer_identity)
-        return CachedCodes(cache, config.unconditional)
-    images = open_images(config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans)
+        captions = captions_of_cache(config, len(cache), cache.manifest.get("listing_sha256")) if config.captioned else None
+        return CachedCodes(cache, config.unconditional or config.captioned, captions)
+    images = open_images(
+        config.source,
+        config.split,
+        size=tokenizer.image_size,
+        in_chans=tokenizer.in_chans,
+        captioned=config.captioned,
+        caption_column=config.caption_column,
+    )
+    captions = TrainingCaptions(images.captions, config.seed) if config.captioned else None
     return EncodedImages(
-        images, tokenizer, flip=config.flip, sample_bits=config.sample_bits, unconditional=config.unconditional,
-        num_workers=config.num_workers, seed=config.seed,
+        images, tokenizer, flip=config.flip, sample_bits=config.sample_bits, unconditional=config.unconditional or config.captioned,
+        captions=captions, num_workers=config.num_workers, seed=config.seed,
     )  # fmt: skip
 
 
@@ -227,10 +263,12 @@ def _check_fit(config: TrainConfig, data, tokenizer: ImageTokenizer) -> None:
             f"the tokenizer makes {grid} x {grid} tokens of {data.codes.code_dim} bits, but the model has grid_size={model.grid_size} and "
             f"code_dim={model.code_dim}; give --model.grid-size {grid} --model.code-dim {data.codes.code_dim}."
         )
-    if config.unconditional:
+    if config.unconditional or config.captioned:
         return
     if data.labels is None:
-        raise ValueError("the images have no labels; train without them (--unconditional), or give images in one folder a class.")
+        raise ValueError(
+            "the images have no labels; train without them (--unconditional), on captions (--text words), or give images in one folder a class."
+        )
     most = int(data.labels.max())
     if most >= model.num_classes or int(data.labels.min()) < 0:
         raise ValueError(f"label {most} is out of range for num_classes={model.num_classes}; give --model.num-classes {most + 1}.")

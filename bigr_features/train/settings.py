@@ -265,6 +265,17 @@ class TrainConfig(RunSettings):
         Draw Bernoulli bits of the images of --source instead of thresholding at 0.5.
     unconditional : bool
         Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
+    text : str, optional
+        Train on captions instead of labels, and how they are read: "words" (a small encoder of the captions' own words, trained along), a
+        WordLevel file of the `tokenizers` library with such words, or the name or folder of a T5, UMT5, CLIP or SigLIP encoder.
+    captions : str, optional
+        Captions of the images of --codes: the source that was encoded, or another with as many images in the same order.
+    caption_column : str, optional
+        Column of the captions; by default one that is called caption, captions, text, prompt or description.
+    caption_cache : Path, optional
+        Folder for the features of captions of a frozen encoder; `captions` in the run folder by default.
+    sample_prompts : tuple of str
+        Prompts of the pictures of generated images, a row each; the first captions of the data by default.
     preset : str
         Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
     model : GeneratorConfig
@@ -318,6 +329,11 @@ class TrainConfig(RunSettings):
     flip: bool = True
     sample_bits: bool = False
     unconditional: bool = False
+    text: str | None = None
+    captions: str | None = None
+    caption_column: str | None = None
+    caption_cache: Path | None = None
+    sample_prompts: tuple[str, ...] = ()
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
     weights: Path | None = None
@@ -341,8 +357,15 @@ class TrainConfig(RunSettings):
     fsdp: bool = False
 
     def __post_init__(self) -> None:
+        if self.unconditional and self.captioned:
+            raise ValueError("unconditional trains without labels, but captions were asked for (text); give one of them.")
         if self.unconditional:
             object.__setattr__(self, "model", replace(self.model, class_dropout=1.0))
+
+    @property
+    def captioned(self) -> bool:
+        """Whether captions are the condition."""
+        return self.text is not None or self.model.text is not None
 
 
 @dataclass(frozen=True)
