@@ -121,7 +121,7 @@ def caption_column(columns: Iterable[str], wanted: str | None, source: str, imag
 def texts_of(value) -> list[str]:
     """Captions in a field: a text, or a list of texts, or objects with one; blank ones are left out."""
     if isinstance(value, dict):
-        value = next((value[name] for name in CAPTION_COLUMNS + ("raw",) if name in value), None)
+        value = next((value[name] for name in (*CAPTION_COLUMNS, "raw") if name in value), None)
     if isinstance(value, list | tuple | np.ndarray):
         return [text for one in value for text in texts_of(one)]
     text = cleaned(value) if isinstance(value, str) else ""

@@ -49,7 +49,8 @@ HELD_OUT: tuple[tuple[int, str, str], ...] = (
     (BOOT, "dark", "short"),
 )
 TEMPLATES = (
-    "{a} {adjectives} {noun}", "{adjectives} {noun}", "{a} {noun}, {listed}", "{a} {noun} that is {listed}", "a picture of {a} {adjectives} {noun}",
+    "{a} {adjectives} {noun}", "{adjectives} {noun}", "{a} {noun}, {listed}", "{a} {noun} that is {listed}",
+    "a picture of {a} {adjectives} {noun}",
 )  # fmt: skip
 BARE = ("{a} {noun}", "{noun}", "a picture of {a} {noun}")
 KEEP = 0.6  # probability that a word of the image is said
@@ -82,7 +83,7 @@ def measures(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def thresholds_of(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Quantiles 0.3 and 0.7 (10, 2) of each measure in each class: how `THRESHOLDS` was made, from the 60,000 training images at 32 x 32."""
+    """Quantiles 0.3 and 0.7 (10, 2) of each measure in each class: `THRESHOLDS` are those of the 60,000 training images at 32 x 32."""
     return {
         name: np.stack([np.quantile(values[labels == label], QUANTILES) for label in range(len(NOUNS))])
         for name, values in measures(images).items()

@@ -129,7 +129,9 @@ def open_images(
     source : str or Path
         "sample:fashion_mnist" or "sample:digits"; a folder or file of parquet or arrow; a folder that `Dataset.save_to_disk` wrote;
         a folder of images (a subfolder for each class, or flat, which means no labels; with a folder for each split above, or none);
-        a .csv, .tsv, .jsonl or .json file that lists images; otherwise the id of a data set on the Hugging Face Hub. Hidden and system files are left out. Transparent pictures are laid on
+        a .csv, .tsv, .jsonl
+        or .json file that lists images; otherwise the id of a data set on the Hugging Face Hub. Hidden and system files are left
+        out. Transparent pictures are laid on
         white, and gray ones of 9 to 16 bits keep their highest 8.
     split : str
         "train", "test", "validation" or another name; folders such as Training, test_set and val are found by these too. A folder

@@ -138,8 +138,8 @@ class TextCondition(nn.Module):
         if not self.text.own and (tokens.dim() != 4 or tokens.shape[3] != self.text.width):
             width = tokens.shape[3] if tokens.dim() == 4 else "no"
             raise ValueError(
-                f"the features of the captions have {width} channels, but this model was built for text.width={self.text.width}; encode the "
-                f"captions with {self.text.name or self.text.encoder}."
+                f"the features of the captions have {width} channels, but this model was built for text.width={self.text.width}; encode "
+                f"the captions with {self.text.name or self.text.encoder}."
             )
 
     def forward(self, captions: Captions, null: Tensor) -> Condition:

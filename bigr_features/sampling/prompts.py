@@ -49,7 +49,7 @@ def batch_captions(model: nn.Module, text: Text | None, negative: Text | None, c
     for name, wanted in counts.items():
         if wanted != len(captions):
             raise ValueError(
-                f"{len(captions)} prompts were given, but {name} asks for {wanted} images; give one prompt an image, or a single text for all."
+                f"{len(captions)} prompts were given, but {name} asks for {wanted} images; give one prompt an image, or one text for all."
             )
     if negative is None:
         return captions

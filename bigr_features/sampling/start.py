@@ -62,7 +62,8 @@ def begin(
     ----------
     model : BiGR
     labels : Tensor (B,) or (B, J), int64, Captions, or None
-        Captions of a model of captions; of others class indices; J of them an image with label_weights. None samples from the null class and needs batch_size.
+        Captions of a model of captions; of others class indices, J of them an image with label_weights. None samples from the null class
+        and needs batch_size.
     label_weights : Tensor (J,) or (B, J), optional
         Weights of the mixed labels, used as they are.
     codes, mask : Tensor (B, N, K) or (B, N), and (B, N) bool, optional

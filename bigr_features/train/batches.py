@@ -94,7 +94,7 @@ class CachedCodes:
         return len(self.cache)
 
     def batches(self, sampler: Iterable[SampledBatch], device) -> Iterator[tuple[Tensor, Tensor | Captions | None]]:
-        """Codes (B, N, K) or (B, N) and labels (B,), or captions. A thread reads ahead; bytes are copied, and become codes on the device."""
+        """Codes (B, N, K) or (B, N) and labels (B,), or captions. A thread reads ahead; bytes are copied, and become codes there."""
         pin = torch.device(device).type == "cuda"
 
         def read(batch: SampledBatch) -> tuple[Tensor, Tensor | Captions | None]:

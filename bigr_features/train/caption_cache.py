@@ -1,7 +1,7 @@
 """Features of captions on disk: each distinct caption encoded once by a frozen encoder, fp16 in safetensors.
 
-A cache is a folder of `features_00000.safetensors`, ... and `manifest.json`. A file holds the tokens of its captions one after the other, so
-that padding takes no room: `tokens` (tokens of all, E) fp16, `lengths` (captions,). An interrupted run goes on with the next file.
+A cache is a folder of `features_00000.safetensors`, ... and `manifest.json`. A file holds the tokens of its captions one after the other,
+so that padding takes no room: `tokens` (tokens of all, E) fp16, `lengths` (captions,). An interrupted run goes on with the next file.
 n captions, T tokens of a caption, E channels
 """
 

@@ -104,9 +104,7 @@ def captions_of_cache(config: TrainConfig, num_images: int, listing: str | None)
         If none is named, or it has another number of images, or some without a caption.
     """
     if config.captions is None:
-        raise ValueError(
-            "a cache holds no captions; give --captions, the source that was encoded, or a listing of its images in their order."
-        )
+        raise ValueError("a cache holds no captions; give --captions, the source that was encoded, or a listing in its order.")
     items = open_items(config.captions, config.split, captioned=True, caption_column=config.caption_column)
     if len(items) != num_images:
         raise ValueError(
@@ -114,9 +112,7 @@ def captions_of_cache(config: TrainConfig, num_images: int, listing: str | None)
             "number, so encode the source of the captions itself: bigr encode --source."
         )
     if listing is not None and items.listing_sha256() != listing:
-        log.warning(
-            "%s is not the source that was encoded: its captions are taken for the images of the cache in their order", config.captions
-        )
+        log.warning("%s is not what was encoded: its captions are taken for the images of the cache in their order", config.captions)
     return TrainingCaptions(_complete(items, config.captions), config.seed)
 
 

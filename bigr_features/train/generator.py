@@ -267,7 +267,7 @@ def _check_fit(config: TrainConfig, data, tokenizer: ImageTokenizer) -> None:
         return
     if data.labels is None:
         raise ValueError(
-            "the images have no labels; train without them (--unconditional), on captions (--text words), or give images in one folder a class."
+            "the images have no labels; train without them (--unconditional), or give one folder a class, or captions (--text)."
         )
     most = int(data.labels.max())
     if most >= model.num_classes or int(data.labels.min()) < 0:
