@@ -76,7 +76,7 @@ default_cfgs = generate_default_cfgs(
         "bigr_nano.fashion_mnist": _shipped("fashion_mnist", input_size=(3, 32, 32)),
         "bigr_nano.fashion_mnist_uncond": _shipped("fashion_mnist_uncond", input_size=(3, 32, 32)),
         "bigr_l_t2i.untrained": _cfg(),
-        "bigr_nano_t2i.untrained": _cfg(**_NANO),
+        "bigr_nano_t2i.fashion_mnist": _shipped("fashion_mnist_t2i", input_size=(3, 32, 32)),
         "llamagen_b.c2i_in1k": _llamagen("c2i_B_256.pt"),
         "llamagen_l.c2i_in1k": _llamagen("c2i_L_256.pt"),
         "llamagen_nano.untrained": _cfg(**_NANO, **_MINUS_1_TO_1),

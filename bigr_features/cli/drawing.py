@@ -14,8 +14,10 @@ from ..data.pixels import to_pil
 from ..plots import pictures
 from ..sampling.noise import check_seed
 from ..sampling.settings import SamplingSettings
+from .conditions import check_prompted
 from .drawing_options import DrawingConfig
 
+CLASSED, CAPTIONED = "bigr_nano.fashion_mnist", "bigr_nano_t2i.fashion_mnist"  # models where none is named
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
 
 
@@ -120,7 +122,26 @@ def session(config: DrawingConfig, command: str) -> Session:
     check_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    return Session(config, command, load_generator(config.model, config.weights, config.device, config.model_args))
+    if config.model is None:
+        config = dataclasses.replace(config, model=CAPTIONED if config.text else CLASSED)
+    model = load_generator(config.model, config.weights, config.device, config.model_args)
+    check_prompted(config, model)
+    if config.text_encoder is not None:
+        _attach(model, config)
+    return Session(config, command, model)
+
+
+def _attach(model, config: DrawingConfig) -> None:
+    """Give a model of captions the text encoder that the options name."""
+    text = model.generator.config.text
+    if text is None or text.own:
+        raise ValueError(
+            f"--text-encoder {config.text_encoder} was given, but {config.model} reads no features of an encoder; leave it out."
+        )
+    from ..models.text_encoders import load_text_encoder
+
+    encoder = load_text_encoder(config.text_encoder, length=text.length, layer=text.layer)
+    model.generator.attach_text_encoder(encoder.to(next(model.parameters()).device))
 
 
 def load_generator(name: str, weights: Path | None, device: str, arguments: Sequence[str] = ()):

@@ -17,12 +17,18 @@ class DrawingConfig(SamplingSettings):
 
     Parameters
     ----------
-    model : str
-        A bigr model of timm.
+    model : str, optional
+        A bigr model of timm; by default bigr_nano.fashion_mnist, and with --text bigr_nano_t2i.fashion_mnist.
     weights : Path, optional
         Weights to load instead of the model's own: a file (.safetensors, .pt, .pth, .th, .bin) or the folder of a training or export.
     model_args : tuple of str
         Arguments of timm.create_model, such as depth=4 of a generator that was trained with it.
+    text : tuple of str
+        A prompt; give the option once for each: --text "a dark bag" --text "a sandal".
+    negative_text : str, optional
+        What guidance leads away from, in place of drawing without a prompt.
+    text_encoder : str, optional
+        Folder or name of the text encoder, if it is not where it was when the model was trained.
     out : str
         PNG to write.
     results : Path, optional
@@ -41,9 +47,12 @@ class DrawingConfig(SamplingSettings):
         CPU threads; 0 for torch's default.
     """
 
-    model: str = "bigr_nano.fashion_mnist"
+    model: str | None = None
     weights: Path | None = None
     model_args: tuple[str, ...] = ()
+    text: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    negative_text: str | None = None
+    text_encoder: str | None = None
     out: str = "out.png"
     results: Path | None = None
     strip: Path | None = None
@@ -61,13 +70,13 @@ class GenerateConfig(DrawingConfig):
     Parameters
     ----------
     out : str
-        PNG with the grid: one column per class. Settings and seeds are inside (PNG text "bigr_features").
+        PNG with the grid: one column per class or prompt. Settings and seeds are inside (PNG text "bigr_features").
     labels : tuple of int
         Classes to draw; all classes of the model by default, if it has at most 20.
     num_per_label : int
-        Images of each class. Image i of all has seed + i, and is the same whatever else is drawn.
+        Images of each class or prompt. Image i of all has seed + i, and is the same whatever else is drawn.
     unconditional : int
-        Draw so many images without a class instead; 16 by default of a model that was trained without labels.
+        Draw so many images without a class or prompt instead; 16 by default of a model that was trained without labels.
     """
 
     out: str = "generated.png"
@@ -78,18 +87,18 @@ class GenerateConfig(DrawingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolateConfig(DrawingConfig):
-    """Draw images between classes, from weighted sums of class embeddings and the same noise.
+    """Draw images between classes, or between prompts, from weighted sums of their embeddings and the same noise.
 
     Parameters
     ----------
     out : str
         PNG with one row of images for each seed. Settings are inside.
     labels : tuple of int
-        Two or more classes, gone through in this order; by default the first two of the model.
+        Two or more classes, gone through in this order; by default the first two of the model. Two or more --text are gone through alike.
     num_images : int
         Images on the way, the ends included.
     mixture : tuple of float
-        One weight per class: draw this one mixture instead of the way. Weights that do not sum to 1 are divided by their sum.
+        One weight per class or prompt: draw this one mixture instead of the way. Weights that do not sum to 1 are divided by their sum.
     num_rows : int
         Rows of images, each from another seed: seed, seed + 1, ...
     """
@@ -110,7 +119,7 @@ class EditingConfig(DrawingConfig):
     images : tuple of str
         Picture files, at least as large as the model's images and centre-cropped to them; or sample:fashion_mnist:NUMBER.
     labels : tuple of int
-        One class for all pictures, or one each; none draws without a class, and guidance has no effect then.
+        One class for all pictures, or one each; none draws without a class, and guidance has no effect then. The same holds for --text.
     num_reveal_steps : int, optional
         At most the number of drawn tokens; by default 20, of which those that would draw nothing are skipped.
     """
@@ -161,7 +170,7 @@ class InpaintConfig(RegionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class EditConfig(RegionConfig):
-    """Draw a region of pictures as something of another class; by default the lower half, once as each class of the model.
+    """Draw a region of pictures as something else; by default the lower half, once as each class of the model, or as each --text.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.pixels import to_uint8
 from ..plots import pictures
 from ..sampling import editing, regions
+from .conditions import Conditions, headings
 from .drawing import Session, no_null, session
 from .drawing_options import EditConfig, EditingConfig, EnrichConfig, InpaintConfig, OutpaintConfig
 
@@ -20,41 +21,57 @@ def inpaint(config: InpaintConfig) -> None:
     """Run `bigr inpaint`."""
     run = session(config, "inpaint")
     images, masks = read_pictures(config, run)
-    labels = labels_of(config, run)
+    drawn = conditions_of(run, len(run.config.images))
     options = {"conceal": config.conceal, "blend": config.blend}
     results = run.draw(
-        len(images), lambda part, calls: editing.inpaint(run.model, images[part], masks[part], labels[part], **options, **calls).images
+        len(images), lambda part, calls: editing.inpaint(run.model, images[part], masks[part], **drawn.of(part), **options, **calls).images
     )
-    finish(run, config, images, masks, results, labels)
+    finish(run, config, images, masks, results, drawn)
 
 
 def edit(config: EditConfig) -> None:
     """Run `bigr edit`."""
     run = session(config, "edit")
-    no_null(config.labels, run, "an edit")
-    if run.model.generator.config.unconditional:
-        raise ValueError(f"{config.model} was trained without labels, and an edit needs classes; take another model, or `bigr inpaint`.")
-    if not config.labels and run.null_class > 20:
-        raise ValueError(f"{config.model} has {run.null_class} classes; name those to draw, such as --labels 1 2 3.")
-    classes = list(config.labels) or list(range(run.null_class))
+    one, names = _edits(run)
     images, masks = read_pictures(config, run)
-    labels = torch.tensor(classes).repeat(len(images))
-    rows = torch.arange(len(images)).repeat_interleave(len(classes))
+    drawn = one.repeated(len(images))
+    rows = torch.arange(len(images)).repeat_interleave(len(one))
     options = {"conceal": config.conceal, "blend": config.blend}
     seeds = (config.seed + rows).tolist()
     results = run.draw(
         len(rows),
-        lambda part, calls: editing.edit(run.model, images[rows[part]], masks[rows[part]], labels[part], **options, **calls).images,
+        lambda part, calls: editing.edit(run.model, images[rows[part]], masks[rows[part]], **drawn.of(part), **options, **calls).images,
         seeds=seeds,
     )
     cells = np.split(to_uint8(results), len(images))
     given = to_uint8(images)
     sheet = pictures.sheet(
         [[one, pictures.tint(one, mask.numpy()), *own] for one, mask, own in zip(given, masks, cells, strict=True)],
-        columns=["given", "to draw", *(f"class {label}" for label in classes)],
+        columns=["given", "to draw", *names],
     )
-    names = [f"{stem}_class_{label}" for stem in stems(config.images) for label in classes]
-    run.save(sheet, results, names, labels=labels.tolist(), mask=config.mask, conceal=config.conceal, blend=config.blend)
+    files = [f"{stem}_{kind}" for stem in stems(config.images) for kind in _file_names(one)]
+    run.save(sheet, results, files, **drawn.facts, mask=config.mask, conceal=config.conceal, blend=config.blend)
+
+
+def _edits(run: Session) -> tuple[Conditions, list[str]]:
+    """What each picture is drawn as, and headings of it."""
+    config = run.config
+    if run.model.generator.config.text is not None:
+        if not config.text:
+            raise ValueError("an edit needs a prompt, but none was given; give --text, or use `bigr inpaint`.")
+        return Conditions(text=list(config.text), negative=config.negative_text), headings(config.text)
+    no_null(config.labels, run, "an edit")
+    if run.model.generator.config.unconditional:
+        raise ValueError(f"{config.model} was trained without labels, and an edit needs classes; take another model, or `bigr inpaint`.")
+    if not config.labels and run.null_class > 20:
+        raise ValueError(f"{config.model} has {run.null_class} classes; name those to draw, such as --labels 1 2 3.")
+    classes = list(config.labels) or list(range(run.null_class))
+    return Conditions(classes), [f"class {label}" for label in classes]
+
+
+def _file_names(drawn: Conditions) -> list[str]:
+    """What tells the results of an edit apart: the class, or the number of the prompt."""
+    return [f"class_{label}" for label in drawn.labels] if drawn.labels is not None else [f"text_{i}" for i in range(len(drawn))]
 
 
 def outpaint(config: OutpaintConfig) -> None:
@@ -69,18 +86,18 @@ def outpaint(config: OutpaintConfig) -> None:
         )
     pixels = margin * size // grid
     images, _ = read_pictures(config, run, wants_mask=False)
-    labels = labels_of(config, run)
+    drawn = conditions_of(run, len(run.config.images))
     inner = size - 2 * pixels
     if config.shrink:
         parts = torch.nn.functional.interpolate(images, size=(inner, inner), mode="bicubic", antialias=True).clamp(0, 1)
     else:
         parts = images[:, :, pixels : pixels + inner, pixels : pixels + inner]
     results = run.draw(
-        len(images), lambda part, calls: editing.outpaint(run.model, parts[part], labels[part], blend=config.blend, **calls).images
+        len(images), lambda part, calls: editing.outpaint(run.model, parts[part], **drawn.of(part), blend=config.blend, **calls).images
     )
     masks = (~regions.box_mask(size, pixels, pixels, inner, inner)).expand(len(images), size, size)
     canvas = torch.nn.functional.pad(parts, (pixels,) * 4)
-    finish(run, config, canvas, masks, results, labels, keep=config.keep, shrink=config.shrink, before=images)
+    finish(run, config, canvas, masks, results, drawn, keep=config.keep, shrink=config.shrink, before=images)
 
 
 def enrich(config: EnrichConfig) -> None:
@@ -89,21 +106,21 @@ def enrich(config: EnrichConfig) -> None:
     size = run.model.img_size
     if not 0 <= config.shrink_to <= size:
         raise ValueError(f"--shrink-to {config.shrink_to} was given; give 1..{size} pixels, or 0 to leave the pictures as they are.")
-    labels = labels_of(config, run)
+    asked = conditions_of(run, len(run.config.images))
     small = [read_small(source, config, run) for source in config.images]
 
-    def drawn(part: slice, calls: dict) -> Tensor:
+    def draw(part: slice, calls: dict) -> Tensor:
         """One by one, as they may differ in size; the steps of the first are looked at."""
         images = []
         for i in range(len(small))[part]:
             own = {**calls, "seeds": [config.seed + i], "on_step": calls["on_step"] if i == part.start else None}
-            images.append(editing.enrich(run.model, small[i], labels[i : i + 1], num_passes=config.num_passes, **own).images)
+            images.append(editing.enrich(run.model, small[i], **asked.of(slice(i, i + 1)), num_passes=config.num_passes, **own).images)
         return torch.cat(images)
 
-    results = run.draw(len(small), drawn, passes=config.num_passes)
+    results = run.draw(len(small), draw, passes=config.num_passes)
     cells = [[to_uint8(one)[0], result] for one, result in zip(small, to_uint8(results), strict=True)]
     facts = {"num_passes": config.num_passes, "shrink_to": config.shrink_to}
-    run.save(pictures.sheet(cells, columns=["given", "enriched"]), results, stems(config.images), labels=labels.tolist(), **facts)
+    run.save(pictures.sheet(cells, columns=["given", "enriched"]), results, stems(config.images), **asked.facts, **facts)
 
 
 def read_pictures(config: EditingConfig, run: Session, wants_mask: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -152,17 +169,22 @@ def read_small(source: str, config: EnrichConfig, run: Session) -> Tensor:
     return to_images(picture_pixels(picture, side, run.model.in_chans, source)[None])
 
 
-def labels_of(config: EditingConfig, run: Session) -> Tensor:
-    """One label for each picture; the null class where none was given."""
-    no_null(config.labels, run, "--labels (leave it out to draw without a class)")
-    count = len(config.images)
-    if len(config.labels) not in (0, 1, count):
-        raise ValueError(f"{len(config.labels)} labels were given for {count} pictures; give one for all, or one each.")
-    labels = list(config.labels) or [run.null_class]
-    return torch.tensor(labels * count if len(labels) == 1 else labels)
+def conditions_of(run: Session, count: int) -> Conditions:
+    """A class or a prompt for each picture; the null class or an empty prompt where none was given."""
+    config = run.config
+    if run.model.generator.config.text is not None:
+        given, name, none = list(config.text), "prompts", ""
+    else:
+        no_null(config.labels, run, "--labels (leave it out to draw without a class)")
+        given, name, none = list(config.labels), "labels", run.null_class
+    if len(given) not in (0, 1, count):
+        raise ValueError(f"{len(given)} {name} were given for {count} pictures; give one for all, or one each.")
+    given = given or [none]
+    given = given * count if len(given) == 1 else given
+    return Conditions(text=given, negative=config.negative_text) if name == "prompts" else Conditions(given)
 
 
-def finish(run: Session, config, images: Tensor, masks: Tensor, results: Tensor, labels: Tensor, before=None, **facts) -> None:
+def finish(run: Session, config, images: Tensor, masks: Tensor, results: Tensor, drawn: Conditions, before=None, **facts) -> None:
     """Write the sheet of picture, region and result."""
     first = to_uint8(images if before is None else before)
     rows = [
@@ -172,7 +194,7 @@ def finish(run: Session, config, images: Tensor, masks: Tensor, results: Tensor,
     for name in ("mask", "conceal", "blend"):
         if hasattr(config, name):
             facts[name] = getattr(config, name)
-    run.save(pictures.sheet(rows, columns=["given", "to draw", "result"]), results, stems(config.images), labels=labels.tolist(), **facts)
+    run.save(pictures.sheet(rows, columns=["given", "to draw", "result"]), results, stems(config.images), **drawn.facts, **facts)
 
 
 def stems(sources: Sequence[str]) -> list[str]:

@@ -144,7 +144,13 @@ def _check(config: EvaluateGenerationConfig) -> None:
 def _model(config: EvaluateGenerationConfig):
     from .drawing import load_generator
 
-    return load_generator(config.model, config.weights, config.device, config.model_args)
+    model = load_generator(config.model, config.weights, config.device, config.model_args)
+    if model.generator.config.text is not None and not config.unconditional:
+        raise ValueError(
+            f"{config.model} draws what prompts describe and has no classes; measure it with --unconditional, or draw images of prompts by "
+            "`bigr generate --text ... --results FOLDER` and give --samples FOLDER."
+        )
+    return model
 
 
 def _from_model(config: EvaluateGenerationConfig, model) -> _Samples:
@@ -164,6 +170,8 @@ def _from_model(config: EvaluateGenerationConfig, model) -> _Samples:
     device = next(model.parameters()).device
 
     def generate(own, seeds):
+        if generator.config.text is not None:
+            return model.generate(text=[""] * len(seeds), seeds=seeds, **settings)
         asked = torch.from_numpy(own).to(device) if own is not None else torch.full((len(seeds),), generator.null_class, device=device)
         return model.generate(asked, seeds=seeds, **settings)
 

@@ -28,8 +28,9 @@ _OF_PROBES = {
 }  # fmt: skip
 _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)
 _NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
-_LABELLED = Rule(_GUIDANCE, "--labels", lambda c: bool(c.labels))
+_LABELLED = Rule(_GUIDANCE, "--labels or --text", lambda c: bool(c.labels or c.text or c.negative_text))
 _POWER = Rule(("guidance_power",), "--guidance-schedule power_cosine", lambda c: c.guidance_schedule == "power_cosine")
+_NEGATIVE = Rule(("negative_text",), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
 _DRAWN = [_GUMBEL, _NO_GUIDANCE, _POWER]
 _SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingSettings))
 
@@ -50,6 +51,9 @@ RULES: dict[str, list[Rule]] = {
             lambda c: c.sample_every > 0,
         ),
         Rule(("guidance_scale",), "labels (--no-unconditional)", lambda c: not c.unconditional),
+        Rule(("captions", "caption_column", "caption_cache", "sample_prompts"), "--text", lambda c: c.captioned),
+        Rule(("captions",), "--codes (the captions of --source come from it)", lambda c: c.codes is not None),
+        Rule(("sample_prompts",), "--sample-every above 0", lambda c: c.sample_every > 0),
     ],
     "encode": [Rule(("seed",), "--sample-bits", lambda c: c.sample_bits)],
     "extract": [
@@ -81,14 +85,15 @@ RULES: dict[str, list[Rule]] = {
     ],
     "generate": [
         *_DRAWN,
-        Rule(_GUIDANCE, "classes (no --unconditional)", lambda c: not c.unconditional),
+        _NEGATIVE,
+        Rule(_GUIDANCE, "classes (no --unconditional)", lambda c: not c.unconditional or c.negative_text is not None),
         Rule(("num_per_label",), "classes (no --unconditional)", lambda c: not c.unconditional),
     ],
-    "interpolate": [*_DRAWN, Rule(("num_images",), "a way between classes (no --mixture)", lambda c: not c.mixture)],
-    "inpaint": [*_DRAWN, _LABELLED],
-    "outpaint": [*_DRAWN, _LABELLED],
-    "edit": _DRAWN,
-    "enrich": [*_DRAWN, _LABELLED],
+    "interpolate": [*_DRAWN, _NEGATIVE, Rule(("num_images",), "a way between classes (no --mixture)", lambda c: not c.mixture)],
+    "inpaint": [*_DRAWN, _NEGATIVE, _LABELLED],
+    "outpaint": [*_DRAWN, _NEGATIVE, _LABELLED],
+    "edit": [*_DRAWN, _NEGATIVE],
+    "enrich": [*_DRAWN, _NEGATIVE, _LABELLED],
     "evaluate-generation": [
         Rule(("weights", "model_args", "unconditional", *_SAMPLING), "--model", lambda c: bool(c.model)),
         *_DRAWN,

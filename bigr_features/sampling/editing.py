@@ -55,6 +55,7 @@ def inpaint(
     mask,
     labels: int | Tensor | None = None,
     *,
+    text: str | list[str] | None = None,
     conceal: bool = False,
     composite: bool = True,
     blend: bool = False,
@@ -72,6 +73,8 @@ def inpaint(
         masked.
     labels : int, Tensor (B,) or None
         Class of what is drawn. None is the null class, for which guidance has no effect.
+    text : str, list of str, or None
+        What is drawn, of a model of captions: one prompt for all images, or one each.
     conceal : bool
         Replace masked pixels by the mean of the others before encoding. The encoder sees beyond the edges of a token: without this, known
         tokens next to the mask hold a trace of what was behind it; with it, they hold a trace of the filling.
@@ -83,7 +86,7 @@ def inpaint(
         20 by default. An image that hides fewer tokens than there are steps skips some; a number above the largest number of hidden tokens
         in the batch is refused.
     **settings
-        generator or seeds, on_step, batch_invariant, and the fields of `SamplingSettings`; see `sample_codes`.
+        negative_text, generator or seeds, on_step, batch_invariant, and the fields of `SamplingSettings`; see `sample_codes`.
 
     Raises
     ------
@@ -93,20 +96,27 @@ def inpaint(
     """
     images = _check_images(model, images)
     masks = regions.pixel_masks(mask, len(images), model.img_size)
-    return _draw(model, images, masks, labels, conceal, composite, blend, num_reveal_steps, settings)
+    return _draw(model, images, masks, _condition(model, labels, text, len(images)), conceal, composite, blend, num_reveal_steps, settings)
 
 
 @torch.no_grad()
-def edit(model: nn.Module, images: Tensor, mask, labels: int | Tensor, **options) -> Edited:
+def edit(
+    model: nn.Module, images: Tensor, mask, labels: int | Tensor | None = None, *, text: str | list[str] | None = None, **options
+) -> Edited:
     """Draw the masked region of images anew as something of another class; everything else as in `inpaint`.
 
     Parameters
     ----------
     labels : int or Tensor (B,)
         Class of what is drawn. The null class is refused, as it asks for nothing.
+    text : str or list of str
+        What is drawn, of a model of captions, in place of labels; a prompt without a word is refused.
     """
-    refuse_null(model, labels, "edit", "use inpaint to fill the region without a class")
-    return inpaint(model, images, mask, labels, **options)
+    if model.generator.config.text is None or labels is not None:
+        refuse_null(model, labels, "edit", "use inpaint to fill the region without a class")
+    elif text is None or any(not prompt.strip() for prompt in ([text] if isinstance(text, str) else text)):
+        raise ValueError("an empty prompt was given, or none, but edit needs one; use inpaint to fill the region without a prompt.")
+    return inpaint(model, images, mask, labels, text=text, **options)
 
 
 @torch.no_grad()
@@ -115,6 +125,7 @@ def outpaint(
     images: Tensor,
     labels: int | Tensor | None = None,
     *,
+    text: str | list[str] | None = None,
     offset: tuple[int, int] | None = None,
     composite: bool = True,
     blend: bool = False,
@@ -145,7 +156,7 @@ def outpaint(
     margins = (left, size - left - width, top, size - top - height)
     canvas = F.pad(images.to(_device(model)), margins, mode="replicate")
     masks = (~known).expand(len(images), size, size)
-    return _draw(model, canvas, masks, labels, False, composite, blend, num_reveal_steps, settings)
+    return _draw(model, canvas, masks, _condition(model, labels, text, len(images)), False, composite, blend, num_reveal_steps, settings)
 
 
 @torch.no_grad()
@@ -154,6 +165,7 @@ def enrich(
     images: Tensor,
     labels: int | Tensor | None = None,
     *,
+    text: str | list[str] | None = None,
     num_passes: int = 4,
     num_reveal_steps: int | None = None,
     on_pass: Callable[[int, Tensor, Tensor], None] | None = None,
@@ -187,31 +199,30 @@ def enrich(
     images = F.interpolate(images.to(_device(model)), size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
     settings, chunk, noise = _prepare(model, len(images), settings)
     known = in_chunks(model.encode, model.tokenizer.normalize(images), chunk)
-    labels = _labels(model, labels, len(images))
+    condition = _condition(model, labels, text, len(images))
     part = ranks(noise.uniform(known.shape[:2], known.device)) * num_passes // tokens  # (B, N), 0..num_passes - 1
     codes = known
     for index in range(num_passes):
         mask = part == index
         steps = _reveal_steps(mask, num_reveal_steps)
-        codes = model.generator.generate(labels, codes=codes, mask=mask, num_reveal_steps=steps, generator=noise, **settings)
+        codes = model.generator.generate(**condition, codes=codes, mask=mask, num_reveal_steps=steps, generator=noise, **settings)
         if on_pass is not None:
             on_pass(index, mask, codes)
     decoded = _decode(model, codes, chunk)
     return Edited(decoded, decoded, codes, known, torch.ones_like(part, dtype=torch.bool), None)
 
 
-def _draw(model, images, masks, labels, conceal, composite, blend, num_reveal_steps, settings) -> Edited:
+def _draw(model, images, masks, condition, conceal, composite, blend, num_reveal_steps, settings) -> Edited:
     """Encode, draw the tokens that `masks` (B, S, S) touches, decode, and put the result into the original."""
     if blend and not composite:
         raise ValueError("blend=True fits the drawn region to the original around it, which composite=False leaves out; choose one.")
-    labels = _labels(model, labels, len(images))
     masks = masks.to(images.device)
     hidden = regions.token_masks(masks, model.generator.config.grid_size)
     steps = _reveal_steps(hidden, num_reveal_steps)
     settings, chunk, noise = _prepare(model, len(images), settings)
     checks.check_pixels(images)
     known = in_chunks(model.encode, model.tokenizer.normalize(regions.conceal(images, masks) if conceal else images), chunk)
-    codes = model.generator.generate(labels, codes=known, mask=hidden, num_reveal_steps=steps, generator=noise, **settings)
+    codes = model.generator.generate(**condition, codes=known, mask=hidden, num_reveal_steps=steps, generator=noise, **settings)
     decoded = _decode(model, codes, chunk)
     if blend:
         result = regions.blend_seams(images, decoded, masks)
@@ -224,7 +235,7 @@ def _prepare(model: nn.Module, batch: int, settings: dict) -> tuple[dict, int, N
     """Settings without their source of noise, how many images run at a time, and the noise. Wrong settings are named before any work."""
     settings = dict(settings)
     noise = make_noise(batch, settings.pop("generator", None), settings.pop("seeds", None))
-    calls = ("on_step", "batch_invariant")
+    calls = ("on_step", "batch_invariant", "negative_text")
     SamplingSettings(**{name: value for name, value in settings.items() if name not in calls})
     one_by_one = noise.per_image and runs_one_by_one(settings.get("batch_invariant"), _device(model))
     return settings, 1 if one_by_one else CHUNK, noise
@@ -240,6 +251,13 @@ def _reveal_steps(hidden: Tensor, num_reveal_steps: int | None) -> int:
             f"num_reveal_steps={num_reveal_steps}, but at most {most} tokens of an image are drawn; give 1..{most}, or leave it out."
         )
     return num_reveal_steps
+
+
+def _condition(model: nn.Module, labels: int | Tensor | None, text, batch: int) -> dict:
+    """Keywords of `generate` for a batch: labels, or captions."""
+    if text is None and model.generator.config.text is None:
+        return {"labels": _labels(model, labels, batch)}
+    return {"labels": labels, "text": text}
 
 
 def _labels(model: nn.Module, labels: int | Tensor | None, batch: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Images between classes, from weighted sums of class embeddings (BiGR, arXiv:2410.14672).   n images, J classes"""
+"""Images between classes or prompts, from weighted sums of their embeddings (BiGR, arXiv:2410.14672).   n images, J classes or prompts"""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ log = logging.getLogger(__name__)
 @torch.no_grad()
 def interpolate(
     model: nn.Module,
-    labels: Sequence[int],
+    labels: Sequence[int] | None = None,
     weights: Tensor | Sequence[Sequence[float]] | None = None,
     *,
+    text: Sequence[str] | None = None,
     num_images: int = 8,
     seeds: Sequence[int] | Tensor | None = None,
     generator: torch.Generator | None = None,
     **settings,
 ) -> Tensor:
-    """Images between classes, from weighted sums of class embeddings.
+    """Images between classes, or between prompts, from weighted sums of their embeddings.
 
     Parameters
     ----------
     labels : J class indices, 2 or more
+    text : J prompts, 2 or more, optional
+        Of a model of captions, in place of labels.
     weights : (n, J), optional
         One row an image, not negative. Rows that do not sum to 1 are divided by their sum, and a warning is logged. By default `num_images`
         rows lead from class to class in the order given, in equal steps.
@@ -44,6 +47,10 @@ def interpolate(
     -------
     Tensor (n, C, S, S) in [0, 1]
     """
+    if text is not None or model.generator.config.text is not None:
+        return _between_prompts(model, labels, text, weights, num_images, seeds, generator, settings)
+    if labels is None:
+        raise ValueError("no classes were given; interpolation needs 2 or more.")
     labels = torch.as_tensor(list(labels))
     if labels.dim() != 1 or len(labels) < 2:
         raise ValueError(f"{len(labels)} classes were given; interpolation needs 2 or more.")
@@ -54,6 +61,19 @@ def interpolate(
         seeds = [0] * len(rows)
     mixed = labels.expand(len(rows), len(labels))
     return model.generate(mixed, label_weights=rows, seeds=seeds, generator=generator, **settings)
+
+
+def _between_prompts(model, labels, text, weights, num_images, seeds, generator, settings) -> Tensor:
+    """The same, of prompts."""
+    if labels is not None or text is None:
+        raise TypeError("this model is conditioned on captions; give text=[...], two prompts or more, and no labels.")
+    if isinstance(text, str) or len(text) < 2:
+        raise ValueError(f"{1 if isinstance(text, str) else len(text)} prompts were given; interpolation needs 2 or more.")
+    ends = model.generator.captions(list(text))
+    rows = path_weights(len(ends), num_images) if weights is None else normalized_weights(weights, len(ends))  # (n, J)
+    if seeds is None and generator is None:
+        seeds = [0] * len(rows)
+    return model.generate(text=ends.mixed(rows), seeds=seeds, generator=generator, **settings)
 
 
 def path_weights(num_classes: int, num_images: int) -> Tensor:

@@ -142,7 +142,7 @@ def learned(model: BiGR, codes, conditions) -> BiGR:
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     random = torch.Generator().manual_seed(0)
     mask = torch.ones(codes.shape[:2], dtype=torch.bool)
-    for _ in range(80):
+    for _ in range(140):
         loss = model.loss(codes, **conditions, mask=mask, dropped=torch.zeros(len(codes), dtype=torch.bool), generator=random).loss
         optimizer.zero_grad()
         loss.backward()

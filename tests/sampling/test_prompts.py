@@ -1,4 +1,4 @@
-"""Promises of drawing from prompts: an image is its own, guidance leads to the prompt and away from a negative one, mixtures end exactly."""
+"""Promises of drawing from prompts: images of their own, guidance to a prompt and away from a negative one, mixtures with exact ends."""
 
 from __future__ import annotations
 

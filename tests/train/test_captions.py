@@ -68,7 +68,7 @@ def test_a_frozen_encoder_of_a_folder_is_read_once_and_recorded(text_config, tmp
     codes = model.generate(text=["a dark bag"], seeds=[0], num_reveal_steps=2, num_denoise_steps=2)  # the folder is found again
     assert codes.shape == (1, 16, 8)
     other = load_text_encoder(save_encoder(tmp_path / "other", kind, width=24))
-    with pytest.raises(ValueError, match="not the one that the model was trained with.*width is 24 and was 16"):
+    with pytest.raises(ValueError, match=r"not the one that the model was trained with.*width is 24 and was 16"):
         model.attach_text_encoder(other)
 
 
@@ -105,7 +105,7 @@ def test_captions_of_a_cache_belong_to_its_images_by_number(text_config, tokeniz
     with pytest.raises(ValueError, match="a cache holds no captions; give --captions"):
         train(text_config(**cached))
     few = captioned_images(tmp_path / "few", 10)
-    with pytest.raises(ValueError, match="has 10 images, but the cache .* has 40"):
+    with pytest.raises(ValueError, match=r"has 10 images, but the cache .* has 40"):
         train(text_config(**cached, captions=str(few)))
     assert train(text_config(**cached, captions=str(listing))).is_dir()
     assert "is not what was encoded" not in caplog.text
