@@ -349,6 +349,11 @@ SYSTEM_BACKBONES = {
     "cat_ar": ("bigr_nano_cat_ar", {**_SMALL, "code_dim": 6, "num_cond_tokens": 2}),
     "cat_mask": ("bigr_nano_cat_mask", {**_SMALL, "code_dim": 6}),
     "bin_ar": ("bigr_nano_bin_ar", {**_SMALL, "code_dim": 6, "denoiser_width": 24, "num_timesteps": 16, "num_denoise_steps": 4}),
+    "t2i": (
+        "bigr_nano_t2i",
+        {name: value for name, value in _SMALL.items() if name != "generator_num_classes"}
+        | {"code_dim": 6, "denoiser_width": 24, "num_timesteps": 16, "num_denoise_steps": 4},
+    ),
 }
 ALL_BACKBONES = {**BACKBONES, **SYSTEM_BACKBONES}
 

@@ -29,6 +29,7 @@ from ..helpers import assert_same_weights, backbone, pixels
 ARCHS = (
     "bigr_l", "bigr_xl", "bigr_xxl", "bigr_xxl_d32", "bigr_l_512", "bigr_nano", "llamagen_b", "llamagen_l", "llamagen_nano",
     "bigr_l_cat_ar", "bigr_l_cat_mask", "bigr_l_bin_ar", "bigr_nano_cat_ar", "bigr_nano_cat_mask", "bigr_nano_bin_ar",
+    "bigr_l_t2i", "bigr_nano_t2i",
 )  # fmt: skip
 
 each_model = pytest.mark.parametrize("name", [name for name in BACKBONES if name != "nano"])  # one of each system
@@ -43,6 +44,7 @@ def only_generates(model: nn.Module) -> set[str]:
         "tokenizer.from_latent.",
         "generator.transcoder.",
         "generator.output.",
+        "generator.text.",
         "generator.position_embedding",
         "generator.embedding.mask_embedding",
         "generator.trunk.norm.",
@@ -583,9 +585,9 @@ def test_another_image_size_by_keyword_or_afterwards_is_the_same_model(name, tok
     x = pixels(model)
     assert model.forward_features(x).shape == (2, tokens**2, model.num_features)
     torch.testing.assert_close(model(x), built(x))
-    labels = torch.tensor([0, 1])
-    assert model.loss(x, labels).loss.isfinite()
-    assert model.generate(labels, **({} if model.generator.config.causal else {"num_reveal_steps": 2})).shape == x.shape
+    given = {"text": ["a dark bag", "shirt"]} if model.generator.config.text is not None else {"labels": torch.tensor([0, 1])}
+    assert model.loss(x, **given).loss.isfinite()
+    assert model.generate(**given, **({} if model.generator.config.causal else {"num_reveal_steps": 2})).shape == x.shape
 
 
 @each_model
