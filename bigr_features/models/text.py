@@ -52,7 +52,8 @@ class WordBlock(nn.Module):
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         batch, length, width = x.shape
         qkv = self.qkv(self.attention_norm(x)).reshape(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(*qkv.unbind(0), attn_mask=visible[:, None, None])  # (B, H, T, h)
+        q, k, v = qkv.unbind(0)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None])  # (B, H, T, h)
         x = x + self.proj(attended.transpose(1, 2).reshape(batch, length, width))
         return x + self.fc2(F.gelu(self.fc1(self.feed_forward_norm(x))))  # (B, T, E)
 
@@ -142,6 +143,7 @@ class TextCondition(nn.Module):
                 f"the captions with {self.text.name or self.text.encoder}."
             )
 
+    @torch.jit.unused
     def forward(self, captions: Captions, null: Tensor) -> Condition:
         """The condition of captions, given the null row (D,)."""
         mixed = captions.mask.shape[1]

@@ -80,12 +80,13 @@ class CachedCodes:
     codes : StoredBits or StoredIndices
     labels : int64 Tensor (n,) or None
     captions : TrainingCaptions or None
+    classes : int64 array (n,) or None; labels whether they are the condition or not.
     identity : str
         Changes when the codes do.
     """
 
     def __init__(self, cache: CodeCache, unconditional: bool, captions: TrainingCaptions | None = None):
-        self.captions = captions
+        self.captions, self.classes = captions, cache.labels
         self.cache, self.num_views, self.identity = cache, cache.num_views, cache.identity()
         self.labels = None if unconditional or cache.labels is None else torch.from_numpy(cache.labels)
         self.codes = cache.codes
@@ -122,7 +123,7 @@ class EncodedImages:
         num_workers: int = 0,
         seed: int = 0,
     ):
-        self.captions = captions
+        self.captions, self.classes = captions, images.labels
         self.images, self.tokenizer, self.sample_bits, self.num_workers, self.seed = images, tokenizer, sample_bits, num_workers, seed
         self.num_views = 2 if flip else 1
         self.labels = None if unconditional or images.labels is None else torch.from_numpy(images.labels)

@@ -22,7 +22,7 @@ from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages
 from .captions import TrainingCaptions, captions_of_cache, with_text
 from .code_cache import CodeCache
-from .continuing import start_from
+from .continuing import start_from, teach_classes
 from .draws import Draws, draw
 from .ema import EMA
 from .interruption import Interruption
@@ -96,6 +96,8 @@ def train(config: TrainConfig) -> Path:
     if data.captions is not None and data.captions.encoder is not None:
         model.attach_text_encoder(data.captions.encoder)
     model = model.to(device)
+    if run.state is None and start is not None and start.config.text is None and data.captions is not None and data.classes is not None:
+        teach_classes(start, model, data.captions, data.classes, train_items, config.seed)
     model.trunk.grad_checkpointing = config.grad_checkpointing
     if config.compile:
         model.trunk.compile()
