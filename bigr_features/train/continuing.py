@@ -17,7 +17,7 @@ from .sampler import SampledBatch
 
 log = logging.getLogger(__name__)
 
-LESSON_STEPS, LESSON_BATCH = 600, 256
+LESSON_STEPS, LESSON_BATCH = 400, 128
 
 
 @torch.no_grad()
