@@ -1,8 +1,8 @@
 """Does a model of captions draw what its prompts say? Word by word, on Fashion-MNIST with synthetic captions.
 
 - Words: for each word the share of generated images for which its rule (dark, wide, ...) or, for the class, a CNN trained on real images
-  says yes. Beside it the ceiling, the same of real images that the word is true of after the tokenizer's codes; and the floor, generated images
-  against the prompts of others.
+  says yes. Beside it the ceiling, the same of real images that the word is true of, decoded from their codes; and the floor, generated
+  images against the prompts of others.
 - Composition: prompts with two words that captions never name together, against prompts with two other words.
 - Guidance: accuracy against coverage of real images (in features of the CNN) over guidance scales.
 
