@@ -23,7 +23,8 @@ def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
 def test_sampling_quality_writes_table_json_and_picture(tmp_path):
     done = run(
         "sampling_quality.py",
-        *shlex.split("--images 8 --choice-images 4 --epochs 1 --resamples 5 --parts posterior order_unguided order_chosen inpainting"),
+        *shlex.split("--images 8 --choice-images 3 --epochs 1 --reveal-steps 2 --denoise-steps 2 --resamples 5"),
+        *shlex.split("--parts posterior order_unguided order_chosen inpainting"),
         "--out",
         str(tmp_path),
     )
@@ -32,7 +33,9 @@ def test_sampling_quality_writes_table_json_and_picture(tmp_path):
     result = json.loads((tmp_path / "sampling_quality.json").read_text())
     assert [row["posterior"] for row in result["posterior"]] == ["official", "exact"]
     assert [row["guidance_scale"] for row in result["order_unguided"]] == [1.0] * 5
+    assert result["protocol"]["base"]["num_reveal_steps"] == result["protocol"]["base"]["num_denoise_steps"] == 2
     for row in result["order_chosen"]:
+        assert row["num_reveal_steps"] == 2
         assert len(row["tried"]) == (27 if row["order"] == "entropy" else 9)
         best = min(row["tried"], key=lambda tried: tried["frechet_to_training_images"])
         assert {name: row[name] for name in best if name in row} == {name: value for name, value in best.items() if name in row}
