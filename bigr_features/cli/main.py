@@ -11,7 +11,6 @@ import sqlite3
 import sys
 
 from ..functional.printing import one_line
-from ..train.former_names import FORMER_NAMES
 from .errors import explained, interrupted
 from .help import overview, unknown_command, unknown_option
 from .idle import refuse_idle
@@ -108,7 +107,7 @@ def _stop_at_usage(message: str) -> None:
 def _renamed(settings: type, args: list[str]) -> list[str]:
     """The arguments with the present names of options that were called otherwise, which is said."""
     known = {field.name for field in dataclasses.fields(settings)}
-    for former, name in {"checkpoint": "weights", **FORMER_NAMES}.items():
+    for former, name in {"checkpoint": "weights", **getattr(settings, "former_names", {})}.items():
         option, now = (f"--{word.replace('_', '-')}" for word in (former, name))
         if former not in known and name in known and _value(args, option) is not None:
             print(f"{option} is called {now} now", file=sys.stderr)

@@ -29,7 +29,6 @@ from ..functional.printing import one_line
 from ..storage.atomic import write_atomically
 from ..storage.json_files import plain, write_json
 from . import checkpoint
-from .former_names import FORMER_NAMES
 
 
 def from_dict(cls, values: dict):
@@ -41,7 +40,8 @@ def from_dict(cls, values: dict):
         For a name that the class does not have.
     """
     hints = typing.get_type_hints(cls)
-    values = {name if name in hints else FORMER_NAMES.get(name, name): value for name, value in values.items()}
+    former = getattr(cls, "former_names", {})
+    values = {former.get(name, name): value for name, value in values.items()}
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}.")

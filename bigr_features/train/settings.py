@@ -12,10 +12,28 @@ from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How a training runs, whatever it trains.
+    """How a training runs, whatever it trains. The defaults are those of a tokenizer; a generator has some of its own.
 
     Parameters
     ----------
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Images per optimiser step, over all processes.
+    learning_rate : float
+        Step size of AdamW, after the warm-up.
+    weight_decay : float
+        Weight decay of AdamW; one-dimensional parameters, biases and a generator's denoiser have none.
+    warmup_steps : int
+        Steps over which the learning rate rises.
+    schedule : str
+        constant or cosine (down to 0 at the last step), after the warm-up.
+    ema_decay : float
+        Decay per step of the averaged weights (EMA), which are validated, sampled from and saved.
+    validate_every : int
+        Steps between validations.
+    checkpoint_every : int
+        Steps between checkpoints.
     micro_batches : int
         Parts in which each process runs its share of a batch (gradient accumulation).
     max_grad_norm : float
@@ -54,6 +72,15 @@ class RunSettings:
         Settings to start from: a run folder or its config.json.
     """
 
+    steps: int = 10_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 200
+    schedule: str = "cosine"
+    ema_decay: float = 0.999
+    validate_every: int = 500
+    checkpoint_every: int = 500
     micro_batches: int = 1
     max_grad_norm: float = 1.0
     ema_warmup: bool = True
@@ -80,7 +107,7 @@ FREE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainTokenizerConfig(RunSettings):
     """Train a tokenizer (binary or VQ autoencoder) on images.
 
@@ -101,18 +128,6 @@ class TrainTokenizerConfig(RunSettings):
         --model.* changes single numbers.
     model : TokenizerConfig or VQTokenizerConfig
         Shape of the tokenizer; it says which kind it is.
-    steps : int
-        Optimiser steps.
-    batch_size : int
-        Images per optimiser step, over all processes.
-    learning_rate : float
-        Step size of AdamW (betas 0.9 and 0.95), after the warm-up.
-    weight_decay : float
-        Weight decay of AdamW; one-dimensional parameters and biases have none.
-    warmup_steps : int
-        Steps over which the learning rate rises.
-    schedule : str
-        constant or cosine (down to 0 at the last step), after the warm-up.
     l1_weight : float
         Weight of the mean absolute error in the loss, of pixels in [0, 1].
     l2_weight : float
@@ -144,13 +159,9 @@ class TrainTokenizerConfig(RunSettings):
         Step size of the discriminator's AdamW.
     flip : bool
         Mirror half of the images.
-    ema_decay : float
-        Decay per step of the averaged weights (EMA), which are validated and saved.
-    validate_every : int
-        Steps between validations.
-    checkpoint_every : int
-        Steps between checkpoints.
     """
+
+    former_names = {"usage_weight": "entropy_weight", "indecision_weight": "commitment_weight"}  # noqa: RUF012  (no setting)
 
     source: str
     out: Path
@@ -158,12 +169,6 @@ class TrainTokenizerConfig(RunSettings):
     limit: int | None = None
     preset: str = "bigr_nano"
     model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
-    steps: int = 10_000
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    schedule: str = "cosine"
     l1_weight: float = 1.0
     l2_weight: float = 2.0
     entropy_weight: float = 0.0
@@ -179,9 +184,6 @@ class TrainTokenizerConfig(RunSettings):
     discriminator_depth: int = 3
     discriminator_learning_rate: float = 1e-4
     flip: bool = True
-    ema_decay: float = 0.999
-    validate_every: int = 500
-    checkpoint_every: int = 500
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ class EncodeConfig:
     config: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunSettings):
     """Train a generator on the codes of a cache (`bigr encode`), or on images that are encoded on the fly.
 
@@ -274,26 +276,8 @@ class TrainConfig(RunSettings):
     timesteps_per_token : int
         Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
         work in the transcoder alone (4 in MAR, arXiv:2406.11838).
-    steps : int
-        Optimiser steps.
-    batch_size : int
-        Images per optimiser step, over all processes.
-    learning_rate : float
-        Step size of AdamW, after the warm-up.
-    weight_decay : float
-        Weight decay of AdamW; one-dimensional parameters, biases and the denoiser have none.
     betas : tuple of two floats
         Decay rates of AdamW's two moments, per step.
-    warmup_steps : int
-        Steps over which the learning rate rises.
-    schedule : str
-        constant or cosine (down to 0 at the last step), after the warm-up.
-    ema_decay : float
-        Decay per step of the averaged weights (EMA), which are validated, sampled from and saved.
-    validate_every : int
-        Steps between validations.
-    checkpoint_every : int
-        Steps between checkpoints.
     sample_every : int
         Steps between pictures of generated images; 0 for none.
     num_samples : int
@@ -323,7 +307,6 @@ class TrainConfig(RunSettings):
     weights: Path | None = None
     timesteps_per_token: int = 1
     steps: int = 50_000
-    batch_size: int = 128
     learning_rate: float = 1e-4
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
