@@ -292,8 +292,8 @@ def time_caches(args: argparse.Namespace) -> None:
             row = timed_cache(model, batch, args)
             result["rows"].append({"preset": preset, "blocks": config.depth, "width": config.width, "tokens": config.num_tokens, **row})
             log.info("%s: %s", name, row)
-    result["environment"] = environment()
-    write_json(args.out / "kv_cache.json", result)
+            result["environment"] = environment()
+            write_json(args.out / "kv_cache.json", result)  # after each row: a run that is stopped leaves what it has
     print("".join(f"{title:>16}" for title in ("preset", "blocks", "batch", "guidance", "uncached s", "cached s", "speed-up", "in CPU s")))
     for row in result["rows"]:
         seconds = row["seconds_per_image"]

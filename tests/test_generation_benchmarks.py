@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
+import sys
 
-from .test_benchmarks import run
+from .test_benchmarks import ROOT, run
 
 
 def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
@@ -18,6 +20,20 @@ def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
     assert row["multiply_adds_per_image"]["ours"] < row["multiply_adds_per_image"]["plain"]
     assert row["speedup"] > 0
     assert row["floor_seconds_per_image"] > 0
+
+
+def test_causal_generators_are_timed_with_and_without_their_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    speed = importlib.import_module("sampling_speed")
+    options = "--cache llamagen_nano:1 bigr_nano_bin_ar:1 --grid 3 --batch 1 2 --rounds 1 --denoise-steps 2"
+    monkeypatch.setattr(sys, "argv", ["sampling_speed.py", *shlex.split(options), "--out", str(tmp_path)])
+    speed.main()
+    result = json.loads((tmp_path / "kv_cache.json").read_text())
+    rows = [(row["preset"], row["batch"]) for row in result["rows"]]
+    assert rows == [("llamagen_nano", 1), ("llamagen_nano", 2), ("bigr_nano_bin_ar", 1), ("bigr_nano_bin_ar", 2)]
+    assert all(row["tokens"] == 9 and row["blocks"] == 1 and row["equal_tokens"] == 1 and row["speedup"] > 0 for row in result["rows"])
+    assert "cpu" in result["environment"]
+    assert "speed-up" in capsys.readouterr().out
 
 
 def test_sampling_quality_writes_table_json_and_picture(tmp_path):
