@@ -119,7 +119,7 @@ def life(features: dict, count: int, result: dict, args: argparse.Namespace) -> 
         "open": f"median of {REPEATS}, files in the system's cache",
         "add, remove": f"{ADDED} rows as one change that is on disk at the end, median of 3; hnswlib writes its whole file, once",
         "megabytes": "of the process's own memory (RssAnon) after opening and one search, less before; mapped files are not counted",
-        "effort": "the smallest with recall@10 of 0.95: candidates (HNSW), lists (IVF; LanceDB re-ranks 10 k), or re-ranked rows (two stages)",
+        "effort": "the least with recall@10 of 0.95: candidates (HNSW), lists (IVF; LanceDB re-ranks 10 k), or re-ranked rows (two stages)",
         "speed": "median of one query at a time; queries/s: 256 at a time, k = 10",
         "hnswlib": HNSW,
         "beside_faiss": "flat gallery and faiss.IndexFlatIP of the same normalised array in turn; medians, and the median ratio of pairs",

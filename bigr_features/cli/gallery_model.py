@@ -56,7 +56,7 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | None, po
 
     import torch
 
-    from ..gallery.embedding import Embedder
+    from ..features.embedder import Embedder
 
     if config.threads:
         torch.set_num_threads(config.threads)

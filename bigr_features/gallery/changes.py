@@ -17,11 +17,11 @@ import numpy as np
 
 from ..nearest.binarize import fit_binarizer
 from ..nearest.index import VectorIndex, chosen_factory
+from ..nearest.settings import GallerySettings, kind_of, new_index
 from ..storage.append_file import AppendFile, chunks
 from . import arguments
 from .arguments import Rows, as_list
-from .queries import Queries, kind_of, new_index
-from .settings import GallerySettings
+from .queries import Queries
 from .state import FILE, LAYOUT, State, create_database, save_state, states_of
 
 NAME = LAYOUT.name

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ..nearest.binarize import Binarizer
+from ..nearest.settings import GallerySettings
 from ..storage.append_file import AppendFile
 from ..storage.database import CHECK_LIMIT
 from .arguments import as_list
-from .settings import GallerySettings
 from .state import State, open_database, states_of
 
 log = logging.getLogger(__name__)

@@ -11,14 +11,17 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from .cards import Card
+from ..data.pixels import thumbnail_of
+from ..data.reopened import opened
+from ..features.embedder import Embedder, embedding_of
+from ..features.explanation import Explanation, explain
+from ..nearest.settings import GallerySettings
+from ..plots.cards import Card
+from ..storage.export import to_fiftyone, to_lance, to_parquet
 from .changes import Changes, check_free
-from .embedding import Embedder, embedding_of, opened
-from .explain import Explanation, explain, item_image
-from .export import to_fiftyone, to_lance, to_parquet
 from .hits import Hits
-from .images import add_images, thumbnail_of
-from .settings import GallerySettings
+from .images import add_images
+from .sheets import item_image
 
 STORE_BATCH = 20_000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import time
@@ -12,28 +11,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..data.folders import image_suffixes
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..data.items import Items
+from ..data.pixels import thumbnail_of
+from ..features.embedder import Embedder
 from ..functional.checks import some
 from ..functional.printing import one_line
 from .changes import Changes
-from .embedding import Embedder
 
 log = logging.getLogger(__name__)
-
-LOSSLESS = 64  # pictures up to so many pixels a side are kept as they are
-
-
-def thumbnail_of(image: Image.Image, size: int) -> bytes:
-    """A picture of at most `size` pixels a side as PNG, if it is tiny, or JPEG."""
-    small = image.convert("RGB")
-    small.thumbnail((size, size))
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG") if max(small.size) <= LOSSLESS else small.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
 
 
 @dataclass

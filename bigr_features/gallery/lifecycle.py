@@ -16,17 +16,16 @@ from PIL import Image
 
 from ..data.item_reader import ID_LENGTH, pixel_id
 from ..data.items import reason_of
+from ..data.reopened import image_of, opened
 from ..data.sources import open_items
+from ..features.embedder import Embedder
+from ..nearest.settings import GallerySettings
 from .changes import Changes
-from .embedding import Embedder, opened
 from .images import AddReport, add_images, stamp_of
-from .settings import GallerySettings
 
 log = logging.getLogger(__name__)
 
 SIDE = "reindexing"  # folder in a gallery in which its items are embedded anew
-_IN_A_TABLE = re.compile(r"(?P<source>.*)\[(?P<split>[^\[\]]+)\]\[(?P<number>\d+)\]", re.DOTALL)
-_IN_A_SAMPLE = re.compile(r"(?P<source>\w+)\[(?P<number>\d+)\]")
 _PIXEL_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}(-\\d+)?")
 
 
@@ -232,30 +231,3 @@ def _readable(items: Iterable[tuple[str, str | None]], tables: dict, lost: dict[
             lost[item] = f"{source} was changed since it was indexed"
             continue
         yield item, image
-
-
-def image_of(source: str | None, tables: dict | None = None, item: str = "") -> Image.Image:
-    """The image that a source of a gallery names: a file, a row of a table, or an image of a sample.
-
-    `tables` keeps what was opened, for the next call. A sample's name says nothing of its split, so that the id of the pixels decides.
-    """
-    tables = {} if tables is None else tables
-    if source is None:
-        raise FileNotFoundError("the gallery knows no source of this image")
-    if os.path.exists(source):
-        return Image.open(source)
-    in_table, in_sample = _IN_A_TABLE.fullmatch(source), _IN_A_SAMPLE.fullmatch(source)
-    if in_table:
-        places = [(in_table["source"], in_table["split"], int(in_table["number"]))]
-    elif in_sample:
-        places = [(f"sample:{in_sample['source']}", split, int(in_sample["number"])) for split in ("train", "test")]
-    else:
-        raise FileNotFoundError("there is no such file any more")
-    for table, split, number in places:
-        if (table, split) not in tables:
-            tables[table, split] = open_items(table, split)
-        if number < len(tables[table, split]):
-            image = tables[table, split].load(number)
-            if (table, split, number) == places[-1] or not item or pixel_id(opened(image)) == item.partition("-")[0]:
-                return image
-    raise FileNotFoundError("there is no such image in the table any more")

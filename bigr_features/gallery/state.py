@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..functional.pooling import layer_and_pooling
+from ..nearest.settings import GallerySettings
 from ..storage.database import Database, Layout
-from .settings import GallerySettings
 
 SCHEMA = (
     "CREATE TABLE generations (generation INTEGER PRIMARY KEY, written REAL NOT NULL, state TEXT NOT NULL)",

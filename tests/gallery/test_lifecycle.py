@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 
 from bigr_features import Gallery
+from bigr_features.data.reopened import image_of
+from bigr_features.features.embedder import Embedder
+from bigr_features.features.explanation import explain
 from bigr_features.features.similarity import token_grid, token_similarity
 from bigr_features.gallery import GallerySettings
 from bigr_features.gallery.duplicates import find_duplicates
-from bigr_features.gallery.embedding import Embedder
-from bigr_features.gallery.explain import explain
 from bigr_features.gallery.images import add_images
-from bigr_features.gallery.lifecycle import SIDE, image_of, plan_sync, reembed, sync
+from bigr_features.gallery.lifecycle import SIDE, plan_sync, reembed, sync
 
 from .small import picture
 from .test_gallery import names, vectors
