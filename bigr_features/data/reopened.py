@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
-from .item_reader import pixel_id
+from .item_reader import ID_LENGTH, pixel_id
 from .items import reason_of
 from .modes import upright
 from .sources import open_items
 
 _IN_A_TABLE = re.compile(r"(?P<source>.*)\[(?P<split>[^\[\]]+)\]\[(?P<number>\d+)\]", re.DOTALL)
 _IN_A_SAMPLE = re.compile(r"(?P<source>\w+)\[(?P<number>\d+)\]")
+_PIXEL_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}(-\\d+)?")
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:
@@ -55,3 +57,17 @@ def image_of(source: str | None, tables: dict | None = None, item: str = "") -> 
             if (table, split, number) == places[-1] or not item or pixel_id(opened(image)) == item.partition("-")[0]:
                 return image
     raise FileNotFoundError("there is no such image in the table any more")
+
+
+def reopened(items: Iterable[tuple[str, str | None]], tables: dict, lost: dict[str, str]) -> Iterator[tuple[str, Image.Image]]:
+    """Images by id and source that can be read and, where the id is one of pixels, are still the same; of the others `lost` says why."""
+    for item, source in items:
+        try:
+            image = opened(image_of(source, tables, item))
+        except Exception as error:  # decoders raise almost anything on damaged files
+            lost[item] = f"{source}: {reason_of(error)}"
+            continue
+        if _PIXEL_ID.fullmatch(item) and pixel_id(image) != item.partition("-")[0]:
+            lost[item] = f"{source} was changed since it was indexed"
+            continue
+        yield item, image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,24 +76,6 @@ def _labels(labels, count: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def renamed(labels: np.ndarray, names: Sequence[str] | None, known: Sequence[str] | None) -> tuple[np.ndarray, list[str] | None]:
-    """Labels that mean `names` as labels of a gallery that knows the classes `known`, and all its classes then.
-
-    Raises
-    ------
-    ValueError
-        If a label has no name.
-    """
-    if names is None:
-        return labels, None if known is None else list(known)
-    if labels.size and labels.max() >= len(names):
-        raise ValueError(f"label {labels.max()} has no name; there are {len(names)} class_names.")
-    known = list(known or [])
-    known += [name for name in dict.fromkeys(names) if name not in known]
-    numbers = np.array([*(known.index(name) for name in names), -1])  # the last is that of no label
-    return numbers[labels], known
-
-
 def _as_json(metadata, i: int) -> str | None:
     if not metadata:
         return None
@@ -109,45 +91,6 @@ def content_ids(rows: Rows) -> list[str]:
     """An id of each row's own bytes."""
     stored = rows.bits if rows.features is None else rows.features
     return [hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()[:ID_LENGTH] for row in stored]
-
-
-def new_ids(known: Callable[[str], bool], ids: Sequence[str], count: int, copies: str) -> tuple[list[str], dict[str, str]]:
-    """Ids for new items, none of them `known`, and which of them are copies of which.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For ids that are no strings or empty, another number of them, or, unless copies="number", an id that is there already.
-    """
-    if copies not in ("refuse", "number"):
-        raise ValueError(f"copies={copies!r} is unknown; choose refuse or number.")
-    if len(ids) != count:
-        raise ValueError(f"there are {len(ids)} ids for {count} items; give one an item.")
-    taken: dict[str, None] = {}  # in order
-    next_number: dict[str, int] = {}
-    duplicates: dict[str, str] = {}
-    for item in map(_checked_id, ids):
-        new = item
-        if new in taken or known(new):
-            if copies == "refuse":
-                raise ValueError(f"the id {item!r} is in the gallery already, or given twice; use update, or copies='number'.")
-            number = next_number.get(item, 1)
-            while (new := f"{item}-{number}") in taken or known(new):
-                number += 1
-            next_number[item] = number + 1
-            duplicates[new] = item
-        taken[new] = None
-    return list(taken), duplicates
-
-
-def _checked_id(item) -> str:
-    if not isinstance(item, str):
-        raise TypeError(f"id {item!r} is a {type(item).__name__}; expected a string.")
-    if not item or "\0" in item or item != item.strip():
-        raise ValueError(f"id {item!r} is empty or has blanks at its ends; expected a plain string.")
-    if not item.isascii() and item != item.encode("utf-8", "replace").decode():
-        raise ValueError(f"id {item!r} cannot be written as UTF-8; expected a plain string.")
-    return item
 
 
 def as_list(ids: Iterable[str]) -> list[str]:

@@ -184,7 +184,7 @@ class Gallery(Changes):
         if Path(query).is_file():
             return "image"
         try:
-            self._row_of(str(query))
+            self._items.row_of(str(query))
         except ValueError as error:
             raise FileNotFoundError(f"{str(query)!r} is neither an image file nor an id ({error})") from error
         return "id"
@@ -197,17 +197,7 @@ class Gallery(Changes):
             image = Image.fromarray(query) if isinstance(query, np.ndarray) else opened(query)
         return explain(self.embedder, image, item_image(self, hit))
 
-    def to_parquet(self, path: str | Path) -> None:
-        """Write ids, labels, sources, metadata, features and bits as one Parquet file; see `export.to_parquet`."""
-        to_parquet(self, path)
-
-    def to_lance(self, uri: str | Path, table: str = "gallery"):
-        """Write the items as a table of LanceDB, for collections beyond memory; see `export.to_lance`."""
-        return to_lance(self, uri, table)
-
-    def to_fiftyone(self, folder: str | Path) -> Path:
-        """Write the items as a data set of FiftyOne; see `export.to_fiftyone`."""
-        return to_fiftyone(self, folder)
+    to_parquet, to_lance, to_fiftyone = to_parquet, to_lance, to_fiftyone
 
 
 def _is_image(query) -> bool:

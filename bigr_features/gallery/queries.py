@@ -80,14 +80,14 @@ class Queries(Contents):
         self._check_not_empty()
         features = None if features is None else check_features(features, self.dim, "queries").astype(np.float32)
         bits = None if bits is None else check_bits(bits, self.num_bits, "queries")
-        rows = np.array([self._row_of(item) for item in as_list(exclude)], dtype=np.int64)
+        rows = np.array([self._items.row_of(item) for item in as_list(exclude)], dtype=np.int64)
         queries = len(bits if features is None else features)
         return self._search(features, bits, k, label, [rows] * queries, combine)
 
     def search_ids(self, ids: Iterable[str], *, k: int = 10, label=None, exclude: Iterable[str] = (), combine: bool = False) -> Hits:
         """As `search`, with items of the gallery as queries, which do not find themselves."""
         self._check_not_empty()
-        rows, others = (np.array([self._row_of(item) for item in as_list(given)], dtype=np.int64) for given in (ids, exclude))
+        rows, others = (np.array([self._items.row_of(item) for item in as_list(given)], dtype=np.int64) for given in (ids, exclude))
         own = [np.append(rows, others)] * len(rows) if combine else [np.append(rows[i : i + 1], others) for i in range(len(rows))]
         return self._search(*self._stored(rows), k, label, own, combine)
 
@@ -119,7 +119,7 @@ class Queries(Contents):
         scores, rows = self._searcher().search(features, bits, int(k), allowed, excluded)
         if self.settings.metric == "hamming":
             scores = 1 - scores / np.float32(self.num_bits)
-        found = self._columns(np.unique(rows), "id, label")
+        found = self._items.columns(np.unique(rows), "id, label")
         ids = np.array([[found[row][0] for row in line] for line in rows.tolist()], dtype=str).reshape(rows.shape)
         labels = np.array([[-1 if found[row][1] is None else found[row][1] for row in line] for line in rows.tolist()], dtype=np.int64)
         return Hits(ids, scores.astype(np.float32), labels.reshape(rows.shape), self)

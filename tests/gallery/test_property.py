@@ -177,7 +177,7 @@ TestSequences.settings = settings(
 
 
 def test_a_reader_beside_a_busy_writer(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigr_features.gallery.changes.TOMBSTONES", 20)
+    monkeypatch.setattr("bigr_features.gallery.writing.TOMBSTONES", 20)
     gallery, draw = Gallery.create(tmp_path / "g"), random.Random(0)
     channel, other = SERVER.Pipe()
     reader = SERVER.Process(target=read_on, args=(str(tmp_path / "g"), other))
