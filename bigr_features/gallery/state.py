@@ -89,8 +89,12 @@ class State:
         for entry in [*self.files.values(), *([self.index] if self.index else [])]:
             if not FILE.fullmatch(entry["file"]):
                 raise TypeError(f"{entry['file']!r} is no file of a gallery")
-        if self.index and not (type(self.index["rows"]) is int and 0 <= self.index["rows"] <= self.rows):
-            raise TypeError(f"the index holds {self.index['rows']!r} rows")
+        if self.index and not all(type(self.index[name]) is int and 0 <= self.index[name] <= self.rows for name in ("rows", "trained")):
+            raise TypeError(f"the index holds {self.index['rows']!r} rows, and learned from {self.index['trained']!r}")
+        if self.index and not (type(self.index["bytes"]) is int and isinstance(self.index["sha256"], str)):
+            raise TypeError("the index has no size or checksum")
+        if not isinstance(self.factory, str | None):
+            raise TypeError(f"the index is of the kind {self.factory!r}")
         if not all(isinstance(name, str) for name in self.class_names or []) or not isinstance(self.embedding, dict | None):
             raise TypeError("class_names are no strings, or embedding is no object")
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import sync_folder
+
 CHUNK_BYTES = 64 << 20
 
 
@@ -64,22 +66,25 @@ class AppendFile:
         OSError
             Naming the file, if the disk is full; the file then ends where it ended.
         """
-        digest, count = hashlib.sha256(), 0
+        digest, count, is_new = hashlib.sha256(), 0, not self.path.exists()
         try:
-            with self.path.open("r+b" if self.path.exists() else "xb") as file:
+            with self.path.open("xb" if is_new else "r+b", buffering=0) as file:  # a buffer would be written behind an error
                 file.truncate(start * self.row_bytes)
                 file.seek(start * self.row_bytes)
                 try:
                     for block in blocks:
                         content = np.ascontiguousarray(block, dtype=self.dtype).data.cast("B")
-                        file.write(content)
+                        written = 0
+                        while written < len(content):
+                            written += file.write(content[written:])
                         digest.update(content)
                         count += len(block)
-                    file.flush()
                 except BaseException:
-                    os.ftruncate(file.fileno(), start * self.row_bytes)
+                    file.truncate(start * self.row_bytes)
                     raise
                 os.fsync(file.fileno())
+            if is_new:
+                sync_folder(self.path.parent)
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror or error}; the gallery stays as it was", str(self.path)) from error
         return count, digest.hexdigest()
