@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.pixels import thumbnail_of
 from ..data.reopened import opened
@@ -137,7 +137,7 @@ class Gallery(Changes):
 
         Parameters
         ----------
-        features : float array (Q, D), image, id, or a list of images or ids
+        features : float array or tensor (Q, D), image, id, or a list of images or ids
             An image is a path, a Pillow image or uint8 pixels (H, W) or (H, W, 3), which the gallery's own model reads. Ids are of items
             of the gallery, which do not find themselves.
         bits : uint8 array (Q, ceil(K / 8))
@@ -152,7 +152,7 @@ class Gallery(Changes):
         FileNotFoundError, TypeError, ValueError
             For a text that is neither a file nor an id, images and ids in one list, ..., and as `Queries.search`.
         """
-        queries = features
+        queries = features.detach().cpu().float().numpy() if isinstance(features, Tensor) else features
         if (isinstance(queries, np.ndarray) and _is_image(queries)) or not isinstance(queries, np.ndarray | type(None) | list | tuple):
             queries = [queries]
         if not isinstance(queries, list | tuple):

@@ -115,7 +115,7 @@ class Queries(Contents):
         most = left - max((len(rows) if allowed is None else int(allowed[rows].sum()) for rows in excluded), default=0)
         if not isinstance(k, int | np.integer) or not 1 <= k <= most:
             what = "items to find" if label is None else f"items with label {label!r} to find"
-            raise ValueError(f"k={k}, but there are {most} {what}; give k of 1..{most}." if most > 0 else f"there are no {what}.")
+            raise ValueError(f"k={k!r}, but there are {most} {what}; give k of 1..{most}." if most > 0 else f"there are no {what}.")
         scores, rows = self._searcher().search(features, bits, int(k), allowed, excluded)
         if self.settings.metric == "hamming":
             scores = 1 - scores / np.float32(self.num_bits)

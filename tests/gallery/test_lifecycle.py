@@ -294,7 +294,8 @@ def test_queries_of_every_kind_find_the_same(gallery, photos, tmp_path):
     item = sources(gallery)["2.png"]
     assert gallery.search(item[:12], k=2).ids.tolist() == gallery.search_ids([item], k=2).ids.tolist()
     assert gallery.search([item, item], k=2).ids.shape == (2, 2)
-    assert gallery.search(list(gallery.features[:2]), k=1).ids[:, 0].tolist() == gallery.ids[:2].tolist()
+    for rows in (list(gallery.features[:2]), torch.from_numpy(gallery.features[:2]), torch.from_numpy(gallery.features[:2]).double()):
+        assert gallery.search(rows, k=1).ids[:, 0].tolist() == gallery.ids[:2].tolist()
     assert gallery.search([photos / "2.png", photos / "3.png"], k=2, combine=True).sheet(tmp_path / "s.html").is_file()
     fresh = Gallery(gallery.folder)
     with pytest.raises(ValueError, match=r"set gallery\.embedder"):
