@@ -114,8 +114,9 @@ def quality_part(images: dict, features: dict, bits: dict, labels: dict, result:
 def life(features: dict, count: int, result: dict, args: argparse.Namespace) -> None:
     """Our gallery, LanceDB and hnswlib at a number of vectors, and flat search beside faiss."""
     made = {
-        "features": WIDTH,
-        "made": f"all layers side by side, cut to {WIDTH}, plus {args.noise} standard deviations of noise; beyond 200,000 kept as float16",
+        "features": args.width,
+        "made": f"all layers side by side, cut to {args.width}, plus {args.noise} standard deviations of noise; "
+        "beyond 200,000 kept as float16",
         "open": f"median of {REPEATS}, files in the system's cache",
         "add, remove": f"{ADDED} rows as one change that is on disk at the end, median of 3; hnswlib writes its whole file, once",
         "megabytes": "of the process's own memory (RssAnon) after opening and one search, less before; mapped files are not counted",
@@ -144,6 +145,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="take so many training images, at random (default: all)")
     parser.add_argument("--scale", type=int, default=0, help="number of vectors of the scale experiment (default: none)")
     parser.add_argument("--life", type=int, nargs="*", default=[], help="numbers of vectors of the experiment with LanceDB and hnswlib")
+    parser.add_argument("--width", type=int, default=WIDTH, help="features of the vectors of --life (default: %(default)s)")
     parser.add_argument("--scale-only", action="store_true", help="leave the first experiment out")
     parser.add_argument("--noise", type=float, default=0.3, help="of --scale, in standard deviations of a feature (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1, help="time each speed so long (default: %(default)s)")

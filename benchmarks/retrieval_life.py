@@ -24,7 +24,7 @@ from bigr_features.nearest.exact import nearest_by_cosine
 
 log = logging.getLogger("retrieval")
 
-WIDTH = 1024
+WIDTH = 1024  # by default
 ADDED = 1000  # rows that are added and removed
 QUERIES = 512
 AT_A_TIME = 256
@@ -65,9 +65,12 @@ def life_part(features: dict, count: int, args, save: Callable[[list[dict], dict
 def make(file: Path, features: dict, count: int, args) -> np.ndarray:
     """Write vectors, and as many more as are added later; returns queries. float16, as extraction stores features."""
     rng = np.random.default_rng(args.seed)
-    base, other = (np.concatenate(list(features[split].values()), axis=1)[:, :WIDTH] for split in ("train", "test"))
+    width = min(len(np.concatenate([rows[0] for rows in features["train"].values()])), args.width)
+    if width < args.width:
+        raise ValueError(f"the layers of {args.model} have {width} features together; --life needs {args.width}, or a smaller --width.")
+    base, other = (np.concatenate(list(features[split].values()), axis=1)[:, : args.width] for split in ("train", "test"))
     spread = args.noise * base.std(0)
-    vectors = np.lib.format.open_memmap(file, "w+", np.float16 if count > LARGE else np.float32, (count + ADDED, WIDTH))
+    vectors = np.lib.format.open_memmap(file, "w+", np.float16 if count > LARGE else np.float32, (count + ADDED, args.width))
     for start in range(0, len(vectors), PART):
         part = vectors[start : start + PART]
         part[:] = noisy(base, rng.integers(len(base), size=len(part)), spread, rng)
@@ -125,7 +128,7 @@ class HnswlibLife:
     def build(self, folder: Path, vectors: np.ndarray, count: int) -> None:
         import hnswlib
 
-        index = hnswlib.Index("cosine", WIDTH)
+        index = hnswlib.Index("cosine", vectors.shape[1])
         index.init_index(max_elements=count + ADDED, **HNSW)
         for start in range(0, count, PART):
             stop = min(start + PART, count)
@@ -136,7 +139,7 @@ class HnswlibLife:
         import hnswlib
 
         self.path = str(folder / "hnswlib.bin")
-        self.index = hnswlib.Index("cosine", WIDTH)
+        self.index = hnswlib.Index("cosine", self.width)
         self.index.load_index(self.path, max_elements=self.room)
 
     def close(self) -> None:
@@ -208,7 +211,7 @@ def table_of(rows: np.ndarray, names: list[str]):
     import pyarrow as pa
 
     values = pa.array(np.asarray(rows, np.float32).ravel())
-    return pa.table({"id": names, "features": pa.FixedSizeListArray.from_arrays(values, WIDTH)})
+    return pa.table({"id": names, "features": pa.FixedSizeListArray.from_arrays(values, rows.shape[1])})
 
 
 def tables_of(vectors: np.ndarray, count: int) -> Iterator:
@@ -229,6 +232,7 @@ def lived(system, file: Path, queries: np.ndarray, exact: np.ndarray, count: int
     """Build a system in this process, then open, search, add and remove."""
     limit(threads)
     vectors, folder, system.room = np.load(file, mmap_mode="r"), Path(tempfile.mkdtemp(dir=file.parent)), count + ADDED
+    system.width = vectors.shape[1]
     row = {"system": system.name, "vectors": count, "build_seconds": timed(lambda: system.build(folder, vectors, count))}
     row["disk_megabytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     openings = []
@@ -246,6 +250,8 @@ def lived(system, file: Path, queries: np.ndarray, exact: np.ndarray, count: int
         recall = index_recall(found, exact)
         if recall >= RECALL:
             break
+    if isinstance(system, GalleryLife) and system.index == "flat":
+        row["lance_export_seconds"] = timed(lambda: system.gallery.to_lance(folder / "lance"))
     row |= {"effort": effort, "index_recall_at_10": recall, **speeds(system.search, queries, seconds)}
     names = ids(count, ADDED)
     adding, removing = [], []
@@ -292,7 +298,7 @@ def beside_faiss(file: Path, queries: np.ndarray, count: int, threads: int) -> d
     vectors = np.load(file, mmap_mode="r")
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         GalleryLife("flat").build(Path(folder), vectors, count)
-        gallery, index, unit = Gallery(Path(folder) / "gallery"), faiss.IndexFlatIP(WIDTH), unit_length(queries)
+        gallery, index, unit = Gallery(Path(folder) / "gallery"), faiss.IndexFlatIP(vectors.shape[1]), unit_length(queries)
         index.add(unit_length(vectors[:count]))
         gallery.search(queries[:2], k=K)
         ratios = {}
