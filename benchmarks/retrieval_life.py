@@ -321,7 +321,7 @@ def beside_faiss(file: Path, queries: np.ndarray, count: int, threads: int) -> d
 def print_row(row: dict) -> None:
     """One line for each system."""
     print(
-        f"{row['system']:<24}{row['vectors']:>9,}  build {row['build_seconds']:.0f} s  open {row['open_seconds']:.4f} s  first search "
+        f"{row['system']:<28}{row['vectors']:>9,}  build {row['build_seconds']:.0f} s  open {row['open_seconds']:.4f} s  first search "
         f"{row['first_search_seconds']:.2f} s  {row['megabytes']:,.0f} MB  add {row['add_seconds']:.3f} s  remove "
         f"{row['remove_seconds']:.3f} s  recall {row['index_recall_at_10']:.3f} at {row['effort']}: {row['latency_ms']:.1f} ms, "
         f"{row['queries_per_second']:,.0f}/s",
