@@ -199,7 +199,9 @@ def feature_rows(store, name: str, rows: np.ndarray) -> np.ndarray:
 def note(stores: list, config: PlotConfig) -> str:
     """Model and images, as the caption has them."""
     models = dict.fromkeys(str(store.manifest.get("model")) + weights(store) for store in stores)
-    images = dict.fromkeys(f"{Path(str(store.manifest.get('source'))).name}, {store.manifest.get('split')}" for store in stores)
+    images = dict.fromkeys(
+        ", ".join(filter(None, (Path(str(store.manifest.get("source"))).name, store.manifest.get("split")))) for store in stores
+    )
     total = max(map(len, stores))
     drawn = f" (drawn from {total:,} items)" if total > config.max_items else ""
     return one_line(f"{' and '.join(models)}. {' and '.join(images)}{drawn}")
@@ -217,7 +219,9 @@ def image_loader(store, rows: np.ndarray, source: str | None):
 
     source = source or store.manifest["source"]
     try:
-        items = open_items(source, store.manifest["split"])
+        manifest = store.manifest
+        items = open_items(source, manifest["split"] or "train", manifest.get("labelled", True))
+        items = items.limited(manifest.get("limit"))
     except (OSError, ValueError) as error:
         raise type(error)(f"thumbnails: {error} Give --images with the place of the images, or --no-thumbnails.") from error
     positions = store.positions[rows]

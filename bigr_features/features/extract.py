@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..functional.inference import autocast, evaluating
 from ..functional.packing import unpack_bits
 from ..functional.pooling import feature_name
+from ..functional.progress import progress as progress_of
 from .readout import Readout, check_condition, check_inputs, read_out
 
 
@@ -41,7 +42,8 @@ def extract_features(
     images : Tensor (n, C, H, W)
         Checked once for the whole call: finite, for BiGR in [0, 1]; for other models normalised as `model_inputs` does.
     layers : int, str, sequence of these, or None
-        0-based, negative from the end; all by default. "5.attention" and "5.ffn" are taps inside block 5: what attention gives, before it
+        0-based, negative from the end; all by default. "head" is what the model gives its classifier;
+        "5.attention" and "5.ffn" are taps inside block 5: what attention gives, before it
         is gated and added, and the hidden features of the feed-forward.
     pooling : str or sequence of str
         "mean", "cls", "max", "concat", "quarters", "tokens"; see `pooling.pool_tokens`.
@@ -71,8 +73,6 @@ def extract_features(
     TypeError, ValueError
         For images of another dtype, shape or range, NaN, a layer out of range, or what this model cannot give.
     """
-    from tqdm import tqdm
-
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; expected 1 or more.")
     poolings = (pooling,) if isinstance(pooling, str) else tuple(pooling)
@@ -89,7 +89,7 @@ def extract_features(
         raise ValueError(f"there are {len(seeds)} item_seeds and {len(images)} images; give one an image.")
     weight = next(model.parameters())
     parts: dict[str, list[np.ndarray]] = {name: [] for name in readout.names}
-    with evaluating(model), tqdm(total=len(images), unit="image", desc="features", disable=not progress) as bar:
+    with evaluating(model), progress_of(total=len(images), unit="image", desc="features", shown=progress) as bar:
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             batch = images[rows].to(weight.device, weight.dtype)

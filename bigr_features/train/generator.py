@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..data import open_images
 from ..functional.inference import autocast, in_chunks
+from ..functional.progress import progress
 from ..models.config import check_same_codes
 from ..models.generator import BiGR
 from ..models.image_tokenizer import ImageTokenizer
@@ -61,8 +62,6 @@ class GeneratorLoss(nn.Module):
 
 def train(config: TrainConfig) -> Path:
     """Run the training that `config` describes; returns the folder of the finished generator."""
-    from tqdm import tqdm
-
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
     tokenizer = checkpoints.load_trained(config.tokenizer)
@@ -79,7 +78,7 @@ def train(config: TrainConfig) -> Path:
     start = None if config.weights is None else checkpoints.load_trained(config.weights)
     if start is not None:
         identity["fingerprint of the first weights"] = checkpoints.fingerprint(start)
-    run = Run(config, identity, free, main)
+    run = Run(config, identity, free, main, data.class_names)
 
     checkpoint.seed(config.seed)
     model = BiGR(config.model)
@@ -110,9 +109,10 @@ def train(config: TrainConfig) -> Path:
     mine = distributed.share(accelerator, config.batch_size)
     sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
     batches = data.batches(sampler, device)
-    progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
+    steps = range(first + 1, config.steps + 1)
+    bar = progress(steps, initial=first, total=config.steps, unit="step", desc="training", shown=main)
     interruption = Interruption(alone=accelerator.num_processes == 1)
-    for step in interruption.over(progress):
+    for step in interruption.over(bar):
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
@@ -134,7 +134,7 @@ def train(config: TrainConfig) -> Path:
 
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good)
-            progress.set_postfix(loss=f"{values['loss']:.4f}")
+            bar.set_postfix(loss=f"{values['loss']:.4f}")
         improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
@@ -155,7 +155,7 @@ def train(config: TrainConfig) -> Path:
     if main:
         result = BiGR(config.model)
         result.load_state_dict(averaged)
-        checkpoints.save_model(result, run.path / "model")
+        checkpoints.save_model(result, run.path / "model", class_names=data.class_names)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run.path / "model"
@@ -202,7 +202,9 @@ def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identit
         cache = CodeCache(config.codes)
         cache.check_tokenizer(tokenizer_identity)
         return CachedCodes(cache, config.unconditional)
-    images = open_images(config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans)
+    images = open_images(
+        config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans, labelled=not config.unconditional
+    )
     return EncodedImages(
         images, tokenizer, flip=config.flip, sample_bits=config.sample_bits, unconditional=config.unconditional,
         num_workers=config.num_workers, seed=config.seed,

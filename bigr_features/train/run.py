@@ -92,6 +92,8 @@ class Run:
         Settings that may change when the run is resumed.
     main : bool
         Whether this process writes.
+    class_names : sequence of str, optional
+        Names of the classes, for config.json.
 
     Attributes
     ----------
@@ -106,7 +108,7 @@ class Run:
         If the settings differ from those of the run; they are named.
     """
 
-    def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True):
+    def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True, class_names=None):
         self.config, self.path, self.main, self.state = config, Path(config.out), main, None
         settings = {"kind": type(config).__name__, "settings": plain(config), "identity": identity}
         if checkpoint.steps_in(self.checkpoints):
@@ -118,6 +120,8 @@ class Run:
                 before["settings"] = plain(from_dict(type(config), before["settings"]))
             check_same(before, settings, free, self.path)
         self.settings = json.dumps(settings)
+        if class_names is not None:
+            settings["class_names"] = list(class_names)
         if not main:
             return
         for folder in (self.path, self.path / "samples", self.checkpoints):

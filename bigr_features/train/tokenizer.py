@@ -14,6 +14,7 @@ from .. import checkpoints
 from ..data import ImageSet, open_images
 from ..evaluate import reconstruction as metrics
 from ..functional.inference import autocast
+from ..functional.progress import progress
 from ..models.image_tokenizer import ImageTokenizer
 from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
@@ -59,13 +60,14 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     perceptual : nn.Module, optional
         Called with images and reconstructions (B, C, H, W) for a scalar distance, in place of the one that `config` names.
     """
-    from tqdm import tqdm
-
     check_settings(config)
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
     with accelerator.main_process_first():
-        images = open_images(config.source, config.split, size=config.model.image_size, in_chans=config.model.in_chans, limit=config.limit)
+        images = open_images(
+            config.source, config.split, size=config.model.image_size, in_chans=config.model.in_chans, limit=config.limit,
+            labelled=config.labels,
+        )  # fmt: skip
     train_items, held_out = hold_out(len(images), config.validation, config.seed)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
     run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main)
@@ -101,9 +103,10 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     mine = distributed.share(accelerator, config.batch_size)
     sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
     batches = image_batches(images, sampler, device, config.num_workers)
-    progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
+    steps = range(first + 1, config.steps + 1)
+    bar = progress(steps, initial=first, total=config.steps, unit="step", desc="training", shown=main)
     interruption = Interruption(alone=accelerator.num_processes == 1)
-    for step in interruption.over(progress):
+    for step in interruption.over(bar):
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
@@ -136,7 +139,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
 
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good, codes.report(step))
-            progress.set_postfix(loss=f"{values['loss']:.4f}")
+            bar.set_postfix(loss=f"{values['loss']:.4f}")
         improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
