@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from ..functional.checks import differences
 from ..functional.printing import one_line
 from .gallery_model import ReadingOptions, described, embedder_for, embedder_of
 from .model_choice import model_for, warn_of_unseen
@@ -169,7 +170,10 @@ def _begun(config: IndexConfig, settings, embedder):
 
     gallery = Gallery(config.out)
     if gallery.settings not in (settings, settings.replaced(index="flat")):
-        raise FileExistsError(f"{config.out} holds a gallery of other settings ({gallery.settings}); give another --out, or `bigr add`.")
+        found = gallery.settings.as_json()
+        found |= {"index": settings.index} if found["index"] == "flat" else {}  # of a gallery that is not finished
+        differing = "; ".join(differences(settings.as_json(), found))
+        raise FileExistsError(f"{config.out} holds a gallery of other settings: {differing}. Give another --out, or `bigr add`.")
     gallery.check_embedding(embedder.description)
     log.info("%s is there already, with %d images; going on", config.out, len(gallery))
     return gallery

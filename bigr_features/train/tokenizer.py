@@ -20,17 +20,20 @@ from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
 from .batches import image_batches
 from .ema import EMA
+from .estimate import Estimate
 from .interruption import Interruption
 from .losses import PerceptualLoss, reconstruction_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .run import Run
-from .sampler import BatchSampler, SampledBatch, hold_out
+from .run import Run, names_of_class
+from .sampler import BatchSampler, SampledBatch, every_class, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainTokenizerConfig
 from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer, check_settings
 
 log = logging.getLogger(__name__)
+
+SHOWN = 16  # held-out images in a picture
 
 
 FREE = (*settings.FREE, "source", "out", "preset")
@@ -69,6 +72,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
             labelled=config.labels,
         )  # fmt: skip
     train_items, held_out = hold_out(len(images), config.validation, config.seed)
+    shown = every_class(images.labels, held_out, SHOWN)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
     run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main)
     run.write_skipped(images.skipped)
@@ -105,6 +109,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     batches = image_batches(images, sampler, device, config.num_workers)
     steps = range(first + 1, config.steps + 1)
     bar = progress(steps, initial=first, total=config.steps, unit="step", desc="training", shown=main)
+    estimate = Estimate(first, config.steps, main)
     interruption = Interruption(alone=accelerator.num_processes == 1)
     for step in interruption.over(bar):
         module.train()
@@ -136,6 +141,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         ema.update(step)
         codes.after_step(step, part, optimizer, ema, generator)
         monitor.add(step, totals, norm)
+        estimate.after(step)
 
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good, codes.report(step))
@@ -143,9 +149,13 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
-                values, picture = validate(module.eval(), codes.measure(), images, held_out, config.batch_size, device)
+                values, picture = validate(module.eval(), codes.measure(), images, held_out, config.batch_size, device, shown)
             run.log(accelerator, step, "validation", values)
-            run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
+            half = len(picture) // 2
+            names = None if images.labels is None else [names_of_class(images.class_names, int(label)) for label in images.labels[shown]]
+            run.save_picture(
+                accelerator, step, picture, half, "held-out images above, their reconstructions below", names, ["given", "decoded"]
+            )
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
             improved = distributed.of_main(accelerator, checkpoint.improves(best, "psnr", values["psnr"], higher=True))
             best = {"step": step, "psnr": values["psnr"]} if improved else best
@@ -184,16 +194,16 @@ def loss_terms(
 
 @torch.no_grad()
 def validate(
-    module: nn.Module, measure: BitMeasure | IndexMeasure, images: ImageSet, items: np.ndarray, batch_size: int, device
+    module: nn.Module, measure: BitMeasure | IndexMeasure, images: ImageSet, items: np.ndarray, batch_size: int, device, shown: np.ndarray
 ) -> tuple[dict[str, float], Tensor]:
-    """PSNR, SSIM and the use of codes over held-out images; and 16 originals above their reconstructions."""
-    psnr, ssim, picture = [], [], None
+    """PSNR, SSIM and the use of codes over held-out images; and the images `shown` above their reconstructions."""
+    psnr, ssim = [], []
     sampler = [SampledBatch(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
     for batch, _ in image_batches(images, sampler, device):
         reconstruction, *told = module(batch)
         psnr.append(metrics.psnr(batch, reconstruction))
         ssim.append(metrics.ssim(batch, reconstruction))
         measure.add(*told)
-        if picture is None:
-            picture = torch.cat([batch[:16], reconstruction[:16]])
+    ((batch, _),) = image_batches(images, [SampledBatch(0, shown)], device)
+    picture = torch.cat([batch, module(batch)[0]])
     return {"psnr": torch.cat(psnr).mean().item(), "ssim": torch.cat(ssim).mean().item(), **measure.result()}, picture
