@@ -152,7 +152,8 @@ def load_generator(name: str, weights: Path | None, device: str, arguments: Sequ
     import timm
 
     from ..backbones.weights import load_weights
-    from .models import device_of, parse_arguments
+    from ..functional.inference import local_device
+    from .models import parse_arguments
 
     known = timm.list_models(module="bigr")
     if name.split(".")[0] not in known:
@@ -161,7 +162,7 @@ def load_generator(name: str, weights: Path | None, device: str, arguments: Sequ
         raise ValueError(f"{name} has no weights of its own; name a model that has, or give --weights.")
     given = parse_arguments(tuple(arguments))
     model = timm.create_model(name, pretrained=True, **given) if weights is None else load_weights(name, weights, **given)
-    return model.to(device_of(device)).eval()
+    return model.to(local_device(device)).eval()
 
 
 def no_null(labels: Sequence[int], run: Session, what: str) -> None:

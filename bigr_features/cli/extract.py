@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..features.settings import ExtractionSettings
 from .model_choice import model_for, warn_of_unseen
-from .models import WeightsOptions, build, device_of
+from .models import WeightsOptions, build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ def extract(config: ExtractConfig) -> None:
 
     config = replace(config, model=model_for(config.model, config.source))
     from ..features.extraction import extract_to_store, ranks_of_environment
+    from ..functional.inference import local_device
 
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -60,7 +61,7 @@ def extract(config: ExtractConfig) -> None:
     if config.ray and world_size > 1:
         raise ValueError(f"--ray {config.ray} and world size {world_size} were given; Ray spreads the work itself, so give one of them.")
     settings = ExtractionSettings(**{field.name: getattr(config, field.name) for field in fields(ExtractionSettings)})
-    model = build(config).to("cpu" if config.ray else device_of(config.device))
+    model = build(config).to("cpu" if config.ray else local_device(config.device))
     warn_of_unseen(model, config.model, bool(config.weights), open_items(config.source, config.split, config.labels))
     described = dict(name=" ".join([config.model, *config.model_args]), weights=config.origin)
     if config.ray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .models import WeightsOptions, build, device_of
+from .models import WeightsOptions, build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,12 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | No
 
     import torch
 
+    from ..functional.inference import local_device
     from ..gallery.embedding import Embedder
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    model = build(replace(config, model=name)).to(device_of(config.device))
+    model = build(replace(config, model=name)).to(local_device(config.device))
     weights = f"random, seed {config.seed}," if config.random else config.origin
     return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights)
 

@@ -51,14 +51,15 @@ def load_network(config: NetworkOptions):
     import torch
 
     from ..features.metric_network import metric_network
-    from .models import device_of, parse_arguments
+    from ..functional.inference import local_device
+    from .models import parse_arguments
 
     if config.batch_size < 1:
         raise ValueError(f"--batch-size {config.batch_size} was given; give 1 or more.")
     if config.threads:
         torch.set_num_threads(config.threads)
     options = {"spatial_layer": config.spatial_layer, "spatial_channels": config.spatial_channels}
-    options |= {"image_size": config.network_size, "device": device_of(config.device), "batch_size": config.batch_size}
+    options |= {"image_size": config.network_size, "device": local_device(config.device), "batch_size": config.batch_size}
     return metric_network(config.network, config.checkpoint, parse_arguments(config.network_args), **options)
 
 

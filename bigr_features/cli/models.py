@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +91,3 @@ def parse_arguments(pairs: tuple[str, ...]) -> dict:
         except (ValueError, SyntaxError):
             arguments[name] = value
     return arguments
-
-
-def device_of(name: str):
-    """The torch device; of several accelerators, the one of LOCAL_RANK."""
-    import torch
-
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

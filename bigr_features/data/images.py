@@ -12,7 +12,7 @@ import numpy as np
 from ..functional.checks import some
 from ..functional.printing import one_line
 from .folders import image_suffixes
-from .items import Items, Skipped
+from .items import Items, Skipped, as_it_is
 from .modes import CHANNEL_MODES
 from .sources import open_items
 
@@ -89,7 +89,7 @@ class ImageSet:
         from torch.utils.data import DataLoader
 
         for pixels, readable, problems in DataLoader(
-            _Reader(self), batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=_as_it_is
+            _Reader(self), batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=as_it_is
         ):
             for problem in problems:
                 self._note(problem)
@@ -106,11 +106,6 @@ class _Reader:
         self.images.skipped = []
         pixels, readable = self.images.read(indices)
         return pixels, readable, self.images.skipped
-
-
-def _as_it_is(batch):
-    """Arrays stay arrays: a loader would make tensors of them."""
-    return batch
 
 
 def open_images(

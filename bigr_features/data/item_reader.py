@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .items import Items, reason_of
+from .items import Items, as_it_is, reason_of
 from .limits import check_limit
 from .modes import upright
 from .sources import open_items
@@ -123,8 +123,4 @@ def read_batches(reader: ItemReader, chunks: list[np.ndarray], num_workers: int 
         return
     from torch.utils.data import DataLoader
 
-    yield from DataLoader(reader, batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+    yield from DataLoader(reader, batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=as_it_is)

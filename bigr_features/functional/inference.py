@@ -38,16 +38,19 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 def local_device(name: str = "auto") -> torch.device:
-    """The device of this process: "auto" is an accelerator if there is one, of several the one numbered LOCAL_RANK; or "cpu".
+    """The device of this process: "auto" is an accelerator if there is one, of several the one numbered LOCAL_RANK; or a name of torch's.
 
     Raises
     ------
     ValueError
-        For another name.
+        For a name that torch does not know.
     """
-    if name not in ("auto", "cpu"):
-        raise ValueError(f"device={name!r} is unknown; choose auto or cpu.")
-    accelerator = torch.accelerator.current_accelerator() if name == "auto" and torch.accelerator.is_available() else None
+    if name != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"device={name!r} is unknown; choose auto, cpu, or a device of torch such as cuda:0.") from error
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is None:
         return torch.device("cpu")
     return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", 0)) % torch.accelerator.device_count())

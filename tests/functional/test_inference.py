@@ -17,7 +17,7 @@ def test_the_device_of_a_process_is_an_accelerator_if_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert local_device("auto") == torch.device("cuda", 1)
-    with pytest.raises(ValueError, match="device='tpu' is unknown; choose auto or cpu"):
+    with pytest.raises(ValueError, match=r"device=.tpu. is unknown; choose auto, cpu, or a device of torch"):
         local_device("tpu")
 
 
