@@ -30,7 +30,7 @@ from .newcomer import CLASSES, MODEL, bigr, class_folders, photographs, weights_
 
 CPU = "--device cpu --threads 1"
 W = f"--model {MODEL} --weights weights.safetensors {CPU}"
-PIXELS = f"--model pixels --image-size 16 {CPU}"
+PIXELS = f"--model pixels --model-args img_size=16 {CPU}"
 TRAIN = f"--batch-size 16 --validation 40 --log-every 10 --warmup-steps 1 --trackers {CPU}"
 SMALL_TOKENIZER = "--model.image-size 16 --model.channels 32 --model.channel-multipliers 1 2 --model.embed-dim 32 --model.code-dim 8"
 SMALL = "--model.depth 3 --model.width 32 --model.num-heads 2 --model.denoiser-depth 1 --model.denoiser-width 32 --model.code-dim 8"
@@ -292,7 +292,7 @@ def test_20_training_a_tokenizer(tokenizer, place, monkeypatch):
 @pytest.fixture(scope="module")
 def stopped(place, tokenizer):
     """A training of a tokenizer that Ctrl-C ended, and the command."""
-    line = f"train-tokenizer --source cifar/train --out stopped --steps 200 --checkpoint-every 5 {TRAIN} {SMALL_TOKENIZER}"
+    line = f"train-tokenizer --source cifar/train --out stopped --steps 40 --checkpoint-every 3 {TRAIN} {SMALL_TOKENIZER}"
     return interrupted(line, place, lambda: any(place.glob("stopped/checkpoints/*.pt"))), line
 
 
@@ -305,11 +305,11 @@ def test_21_an_interrupted_training_goes_on(stopped, place):
     message, line = stopped
     assert "--resume goes on" in message
     step = int(re.search(r"after step (\d+)", message)[1])
-    assert 5 <= step < 200
+    assert 3 <= step < 40
     works(f"{line} --resume")
     steps = [json.loads(text)["step"] for text in (place / "stopped" / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
-    assert steps[-1] == 200
+    assert steps[-1] == 40
 
 
 @pytest.fixture(scope="module")
