@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -67,9 +67,9 @@ class IndexConfig(ReadingOptions):
     split: str = "train"
     limit: int | None = None
     labels: bool = True
-    pooling: str = "mean"
-    metric: str = "cosine"
-    binarize: str | None = None
+    pooling: Literal["mean", "cls", "max", "concat", "quarters"] = "mean"
+    metric: Literal["cosine", "hamming", "two_stage"] = "cosine"
+    binarize: Literal["sign", "itq"] | None = None
     num_bits: int | None = None
     index: str = "auto"
     effort: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import typing
 from collections.abc import Iterable
 
@@ -92,6 +93,20 @@ def options_of(settings: type) -> list[str]:
         name = field.name.replace("_", "-")
         known += [f"--{name}", f"--no-{name}"] if hints[field.name] is bool else [f"--{name}"]
     return known
+
+
+def own_first(settings: type) -> type:
+    """The settings of a command in the order of its help: what it needs, its own options, and those that it shares with others."""
+    owner: dict[str, int] = {}
+    for place, base in enumerate(settings.__mro__):
+        for name in inspect.get_annotations(base):
+            owner.setdefault(name, place)
+    known = settings.__dataclass_fields__
+    optional = {
+        name: field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING for name, field in known.items()
+    }
+    settings.__dataclass_fields__ = {name: known[name] for name in sorted(known, key=lambda name: (optional[name], owner[name]))}
+    return settings
 
 
 def near(word: str, known: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 
 from ..functional.printing import one_line
 from .errors import explained, interrupted
-from .help import overview, unknown_command, unknown_option
+from .help import overview, own_first, unknown_command, unknown_option
 from .idle import refuse_idle
 from .loudness import logged, loudness_of
 
@@ -83,7 +83,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _parsed(name: str, args: list[str]):
     """Settings of a command; ends with 2 for options that it does not have, as the parser does for values."""
-    kind = _named(COMMANDS[name][0])
+    kind = own_first(_named(COMMANDS[name][0]))
     args = _renamed(kind, args)
     wrong = unknown_option(name, kind, args)
     if wrong is not None:
@@ -141,7 +141,10 @@ def _starting_point(name: str, settings: type, args: list[str]):
         for field in dataclasses.fields(settings)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return settings(**required, preset=preset, model=sizes[preset])
+    from ..train.recipes import GENERATOR_RECIPES, TOKENIZER_RECIPES
+
+    recipe = (TOKENIZER_RECIPES if name == "train-tokenizer" else GENERATOR_RECIPES).get(preset, {})
+    return settings(**required, preset=preset, model=sizes[preset], **recipe)
 
 
 def _value(args: list[str], option: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -66,7 +66,7 @@ class PlotConfig:
 
     stores: Annotated[tuple[str, ...], tyro.conf.Positional]
     names: tuple[str, ...] = ()
-    method: str = "tsne"
+    method: Literal["tsne", "umap", "pca"] = "tsne"
     out: Path = Path("plot.png")
     html: Path | None = None
     scores: Path | None = None
@@ -75,7 +75,7 @@ class PlotConfig:
     perplexity: float | None = None
     n_neighbors: int | None = None
     metric: str | None = None
-    backend: str | None = None
+    backend: Literal["sklearn", "opentsne"] | None = None
     highlight: tuple[str, ...] = ()
     columns: int = 4
     title: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class ExtractionSettings:
     condition: str = "null"
     sample_bits: bool = False
     seed: int = 0
-    dtype: str = "fp32"
+    dtype: Literal["fp32", "bf16"] = "fp32"
     image_size: int | None = None
     batch_size: int = 64
     shard_size: int = 2048

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+HELD_OUT = 2_000  # images, at most, that are held out where no number is given
+
 
 class SampledBatch(NamedTuple):
     """What a batch is made of: its 0-based step, items (B,), and which view of each (B,), or None for the first."""
@@ -57,14 +59,17 @@ def every_class(labels: np.ndarray | None, items: np.ndarray, count: int) -> np.
     return np.array(sorted(chosen, key=lambda item: (labels[item], item)), dtype=np.int64)
 
 
-def hold_out(num_items: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(num_items: int, count: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train on and `count` held-out indices, both sorted; a random part chosen by `seed`.
+
+    With count None, a tenth is held out, at most 2,000.
 
     Raises
     ------
     ValueError
         If nothing would be left to train on.
     """
+    count = min(num_items // 10, HELD_OUT) if count is None else count
     if not 0 <= count < num_items:
         raise ValueError(
             f"{count} of {num_items} images would be held out for validation, which leaves none to train on; lower `validation`."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
 from ..models.presets import GENERATORS, TOKENIZERS
@@ -21,8 +22,8 @@ class RunSettings:
         Norm to which gradients are clipped.
     ema_warmup : bool
         Average over few steps at first (EMA warm-up).
-    validation : int
-        Images of the training split held out for validation.
+    validation : int, optional
+        Number of images of the training split held out for validation; by default a tenth of them, at most 2,000.
     log_every : int
         Steps between lines of the log.
     keep_last : int
@@ -56,11 +57,11 @@ class RunSettings:
     micro_batches: int = 1
     max_grad_norm: float = 1.0
     ema_warmup: bool = True
-    validation: int = 2_000
+    validation: int | None = None
     log_every: int = 50
     keep_last: int = 2
     keep_steps: tuple[int, ...] = ()
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     tf32: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -99,7 +100,7 @@ class TrainTokenizerConfig(RunSettings):
         Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     preset : str
         Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
-        --model.* changes single numbers.
+        --model.* changes single numbers. Steps, batch and rate follow it: for nano sizes those below, for others the published ones.
     model : TokenizerConfig or VQTokenizerConfig
         Shape of the tokenizer; it says which kind it is.
     steps : int
@@ -160,12 +161,12 @@ class TrainTokenizerConfig(RunSettings):
     labels: bool = True
     preset: str = "bigr_nano"
     model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
-    steps: int = 10_000
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    steps: int = 3_500
+    batch_size: int = 32
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 200
-    schedule: str = "cosine"
+    schedule: Literal["constant", "cosine"] = "cosine"
     l1_weight: float = 1.0
     l2_weight: float = 2.0
     usage_weight: float = 0.0
@@ -232,7 +233,7 @@ class EncodeConfig:
     source: str
     out: Path
     split: str = "train"
-    views: str = "center"
+    views: Literal["center", "flip", "ten_crop"] = "center"
     sample_bits: bool = False
     limit: int | None = None
     labels: bool = True
@@ -240,7 +241,7 @@ class EncodeConfig:
     shard_size: int = 8192
     num_workers: int = 0
     device: str = "auto"
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     threads: int = 0
     seed: int = 0
     config: Path | None = None
@@ -271,7 +272,8 @@ class TrainConfig(RunSettings):
     unconditional : bool
         Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
     preset : str
-        Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
+        Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers. Steps, batch and rate follow it: for nano sizes those
+        below (an hour on two CPU cores), for others the published ones.
     model : GeneratorConfig
         Shape of the generator.
     weights : Path, optional
@@ -326,18 +328,18 @@ class TrainConfig(RunSettings):
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
     weights: Path | None = None
-    timesteps_per_token: int = 1
-    steps: int = 50_000
-    batch_size: int = 128
-    learning_rate: float = 1e-4
+    timesteps_per_token: int = 4
+    steps: int = 8_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
-    warmup_steps: int = 500
-    schedule: str = "constant"
-    ema_decay: float = 0.9999
-    validate_every: int = 1_000
-    checkpoint_every: int = 1_000
-    sample_every: int = 5_000
+    warmup_steps: int = 200
+    schedule: Literal["constant", "cosine"] = "cosine"
+    ema_decay: float = 0.999
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    sample_every: int = 1_000
     num_samples: int = 100
     sample_reveal_steps: int = 10
     sample_denoise_steps: int = 20
@@ -372,4 +374,4 @@ class ExportConfig:
     out: Path
     name: str = "model"
     step: int | None = None
-    dtype: str = "float16"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float16"
