@@ -9,9 +9,7 @@ from __future__ import annotations
 
 IMAGES = 1_281_167
 _RARELY = dict(validate_every=5_000, checkpoint_every=5_000)
-_LARGE = dict(
-    learning_rate=1e-4, warmup_steps=500, schedule="constant", ema_decay=0.9999, timesteps_per_token=1, sample_every=5_000, **_RARELY
-)
+_LARGE = dict(learning_rate=1e-4, warmup_steps=500, schedule="constant", ema_decay=0.9999, sample_every=5_000, **_RARELY)
 
 
 def _epochs(epochs: int, batch_size: int) -> dict:

@@ -328,7 +328,7 @@ class TrainConfig(RunSettings):
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
     weights: Path | None = None
-    timesteps_per_token: int = 4
+    timesteps_per_token: int = 1
     steps: int = 8_000
     batch_size: int = 64
     learning_rate: float = 1e-3
