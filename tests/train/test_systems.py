@@ -65,7 +65,7 @@ def test_indices_are_stored_in_two_bytes_and_are_those_of_the_tokenizer(vq_folde
     from bigr_features.data import open_images
     from bigr_features.train.code_cache import to_images
 
-    tokenizer, images = load_model(vq_folder), open_images("sample:digits", "train", size=16, in_chans=3)
+    tokenizer, images = load_model(vq_folder), open_images("sample:digits", "train", size=16, in_chans=3, limit=200)
     pixels = to_images(images.read(np.arange(5))[0], "cpu")
     assert torch.equal(cache.codes.unpack(torch.from_numpy(rows)), tokenizer.encode(tokenizer.normalize(pixels)))
     assert not np.array_equal(cache.read(np.arange(5), np.ones(5, np.int64)), rows)
