@@ -56,3 +56,4 @@ def _only_help_is_asked() -> bool:
 
 if not _only_help_is_asked():
     import_module(".backbones.bigr", __name__)  # registers the models
+    import_module(".backbones.baselines", __name__)

@@ -53,6 +53,7 @@ def overview(commands: Iterable[str]) -> str:
     lines += ["Features, search, generation and training with BiGR and any timm model.", ""]
     for group, named in GROUPS.items():
         lines += [f"{group}:", *(f"  {name:<{wide}}{text}" for name, text in named.items()), ""]
+    lines += ["Every command takes --quiet (results and warnings only) and --verbose."]
     lines += ["bigr --version shows the version. BIGR_TRACEBACK=1 in the environment shows", "where an error came from."]
     return "\n".join(lines)
 
@@ -86,7 +87,7 @@ def unknown_option(command: str, settings: type, args: list[str]) -> str | None:
 def options_of(settings: type) -> list[str]:
     """The options of a command, of flags both forms."""
     hints = typing.get_type_hints(settings)
-    known = ["--help"]
+    known = ["--help", "--quiet", "--verbose"]
     for field in dataclasses.fields(settings):
         name = field.name.replace("_", "-")
         known += [f"--{name}", f"--no-{name}"] if hints[field.name] is bool else [f"--{name}"]

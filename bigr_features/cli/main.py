@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import logging
 import os
 import signal
 import sqlite3
@@ -15,6 +14,7 @@ from ..train.former_names import FORMER_NAMES
 from .errors import explained, interrupted
 from .help import overview, unknown_command, unknown_option
 from .idle import refuse_idle
+from .loudness import logged, loudness_of
 
 # name: (module and class of the settings, module and function that takes them); a command imports its own only, and --help no function
 COMMANDS = {
@@ -61,17 +61,15 @@ def main(args: list[str] | None = None) -> None:
 
         print(f"bigr {__version__}")
         sys.exit(0)
+    args, loudness = loudness_of(args)
     name, settings = args[0], None
     if name not in COMMANDS:
         _stop_at_usage(unknown_command(name, COMMANDS))
     try:
         settings = _parsed(name, args[1:])
         refuse_idle(name, settings)
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Lines("%(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
-        logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it lists the libraries that it tries to load
-        _named(COMMANDS[name][1])(settings)
+        with logged(loudness):
+            _named(COMMANDS[name][1])(settings)
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
@@ -120,13 +118,6 @@ def _named(place: str):
     """The class or function at "module:name"."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module, __package__), name)
-
-
-class _Lines(logging.Formatter):
-    """Messages of one line or several, without characters that steer a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(one_line, super().format(record).split("\n")))
 
 
 def _starting_point(name: str, settings: type, args: list[str]):

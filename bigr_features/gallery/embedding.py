@@ -15,10 +15,10 @@ from ..checkpoints import fingerprint
 from ..data.items import reason_of
 from ..data.modes import upright
 from ..features.inputs import image_transform, preprocessing_of
-from ..features.readout import Readout, check_inputs, layer_count, read_out
+from ..features.readout import Readout, check_inputs, read_out
 from ..features.store import identity_of
 from ..functional.inference import autocast, evaluating
-from ..functional.pooling import layer_and_pooling
+from ..functional.pooling import HEAD, layer_and_pooling
 from ..nearest.index import chosen_factory
 from .queries import new_index
 from .settings import GallerySettings
@@ -36,9 +36,9 @@ class Embedder:
     model : timm model
     settings : GallerySettings
         Say whether features, bits or both are needed.
-    layer : int, optional
-        0-based, negative from the end. By default the one measured to be best (`BEST_LAYERS`), else a BiGR model's own
-        `feature_layer`, else the last.
+    layer : int or "head", optional
+        0-based, negative from the end; "head" is what the model gives its classifier. By default the one measured to be best
+        (`BEST_LAYERS`), else a BiGR model's own `feature_layer`, else the head.
     pooling : str
         mean, cls, max, concat or quarters.
     name : str
@@ -64,7 +64,7 @@ class Embedder:
         model: nn.Module,
         settings: GallerySettings,
         *,
-        layer: int | None = None,
+        layer: int | str | None = None,
         pooling: str = "mean",
         name: str = "",
         weights: str = "pretrained",
@@ -160,11 +160,11 @@ class Embedder:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def default_layer(model: nn.Module, name: str) -> int:
+def default_layer(model: nn.Module, name: str) -> int | str:
     """The layer that a gallery reads if none is chosen."""
     if name in BEST_LAYERS:
         return BEST_LAYERS[name]
-    return model.feature_layer if isinstance(model, BiGRBackbone) else layer_count(model) - 1
+    return model.feature_layer if isinstance(model, BiGRBackbone) else HEAD
 
 
 def opened(image: Image.Image | str | Path) -> Image.Image:

@@ -17,6 +17,7 @@ from PIL import Image
 from ..data.item_reader import ID_LENGTH, pixel_id
 from ..data.items import reason_of
 from ..data.sources import open_items
+from ..functional.progress import progress as progress_of
 from .changes import Changes
 from .embedding import Embedder, opened
 from .images import AddReport, add_images, stamp_of
@@ -196,8 +197,6 @@ def _side_gallery(gallery: Changes, embedder: Embedder, settings: GallerySetting
 
 def _embed(side: Changes, embedder: Embedder, left: list[tuple], batch_size: int, commit_seconds: float, progress: bool) -> dict[str, str]:
     """Add images by id from their sources; returns the ids of those that cannot be read, and why."""
-    from tqdm import tqdm
-
     lost, ids, found, tables = {}, [], [], {}
 
     def commit() -> None:
@@ -206,7 +205,7 @@ def _embed(side: Changes, embedder: Embedder, left: list[tuple], batch_size: int
             ids.clear(), found.clear()
 
     written = time.monotonic()
-    with tqdm(total=len(left), unit="image", desc="reindex", disable=None if progress else True) as bar:
+    with progress_of(total=len(left), unit="image", desc="reindex", shown=progress) as bar:
         for start in range(0, len(left), batch_size):
             part = left[start : start + batch_size]
             images = dict(_readable(part, tables, lost))

@@ -47,6 +47,16 @@ class BatchSampler:
             yield SampledBatch(step, self.items[positions[self.part]], views[self.part])
 
 
+def every_class(labels: np.ndarray | None, items: np.ndarray, count: int) -> np.ndarray:
+    """So many of `items`, for a picture: of every class as far as they suffice, by class; the first ones where there are no labels."""
+    if labels is None or not len(items):
+        return items[:count]
+    classes = np.unique(labels[items])
+    turns = [items[labels[items] == label] for label in classes]
+    chosen = [turn[i] for i in range(max(map(len, turns))) for turn in turns if i < len(turn)][:count]
+    return np.array(sorted(chosen, key=lambda item: (labels[item], item)), dtype=np.int64)
+
+
 def hold_out(num_items: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train on and `count` held-out indices, both sorted; a random part chosen by `seed`.
 

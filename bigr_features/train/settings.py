@@ -95,7 +95,9 @@ class TrainTokenizerConfig(RunSettings):
     split : str
         Split of the source to train on. Validation images are held out of it.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class, the same ones in every command; by default all.
+    labels : bool
+        With --no-labels, class folders and columns of labels count for nothing, and images beside class folders are taken too.
     preset : str
         Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
         --model.* changes single numbers.
@@ -156,6 +158,7 @@ class TrainTokenizerConfig(RunSettings):
     out: Path
     split: str = "train"
     limit: int | None = None
+    labels: bool = True
     preset: str = "bigr_nano"
     model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
     steps: int = 10_000
@@ -205,7 +208,9 @@ class EncodeConfig:
     sample_bits : bool
         Draw Bernoulli bits instead of thresholding at 0.5.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class, the same ones in every command; by default all.
+    labels : bool
+        With --no-labels, class folders and columns of labels count for nothing, and images beside class folders are taken too.
     batch_size : int
         Images encoded at a time.
     shard_size : int
@@ -231,6 +236,7 @@ class EncodeConfig:
     views: str = "center"
     sample_bits: bool = False
     limit: int | None = None
+    labels: bool = True
     batch_size: int = 256
     shard_size: int = 8192
     num_workers: int = 0

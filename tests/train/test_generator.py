@@ -133,7 +133,7 @@ def test_a_run_folder_can_be_read(train_config):
     assert names == {"config.json", "environment.json", "log.jsonl", "tensorboard", "samples", "checkpoints", "tokenizer", "model"}
     assert [line["step"] for line in logged(config.out)] == [1, 2, 3, 4, 5, 6]
     assert [line["step"] for line in logged(config.out, "validation")] == [3, 6]
-    assert Image.open(config.out / "samples" / "step_00000006.png").size == (160, 16)
+    assert Image.open(config.out / "samples" / "step_00000006.png").size > (10 * 96, 96)
     model = load_model(result)
     averaged = checkpoint.load(config.out / "checkpoints")["ema"]
     assert all(torch.equal(value, averaged[key]) for key, value in model.state_dict().items())
