@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..functional.inference import autocast, evaluating
+from ..functional.progress import progress as counter
 from ..models.generator import BiGR
 
 MASK_RATIO, NUM_MASKS = 0.9, 8
@@ -137,8 +138,6 @@ def class_log_likelihoods(
     ValueError
         For a generator trained without labels, unknown classes, or settings that it has no use for.
     """
-    from tqdm import tqdm
-
     settings = LikelihoodSettings.of(generator, mask_ratio, num_masks, timesteps, seed)
     check_classes(generator, None if classes is None else np.asarray(classes))
     generator.code_format.check(codes, generator.config.num_tokens)
@@ -149,7 +148,7 @@ def class_log_likelihoods(
     weight = next(generator.parameters())
     plan = _plan(generator, settings)
     result = np.zeros((len(codes), len(classes), len(settings.timesteps or (0,))))
-    with evaluating(generator), tqdm(total=len(codes) * len(plan), unit="image", desc="likelihoods", disable=not progress) as bar:
+    with evaluating(generator), counter(total=len(codes) * len(plan), unit="reading", desc="likelihoods", shown=progress) as bar:
         for start in range(0, len(codes), batch_size):
             rows = slice(start, start + batch_size)
             batch = codes[rows].to(weight.device)
