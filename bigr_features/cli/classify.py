@@ -185,7 +185,7 @@ def _codes(model, images, batch_size: int):
     chunks = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
     parts, kept = [], []
     with torch.no_grad():
-        for chunk, (pixels, readable) in zip(chunks, images.read_many(chunks), strict=True):
+        for _, (pixels, readable) in zip(chunks, images.read_many(chunks), strict=True):
             batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
             parts.append(model.tokenizer.encode(model.tokenizer.normalize(batch)))
             kept.append(readable)
