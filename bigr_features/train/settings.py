@@ -277,6 +277,12 @@ class TrainConfig(RunSettings):
         Shape of the generator.
     weights : Path, optional
         Folder of a generator whose weights training starts from: `model` in an earlier run folder.
+    mask_distribution : str
+        How many tokens training hides: cosine, BiGR's, which hides less than half in a third of the steps, or truncated_normal, MAGE's
+        (arXiv:2211.09117), which hides at least half. Of masked models.
+    bit_flips : float
+        Probability that the trunk sees a bit of a visible token turned over, as in a denoising autoencoder; 0, BiGR's, for none. Of models
+        on bits.
     timesteps_per_token : int
         Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
         work in the transcoder alone (4 in MAR, arXiv:2406.11838).
@@ -327,6 +333,8 @@ class TrainConfig(RunSettings):
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
     weights: Path | None = None
+    mask_distribution: str = "cosine"
+    bit_flips: float = 0.0
     timesteps_per_token: int = 1
     steps: int = 50_000
     batch_size: int = 128

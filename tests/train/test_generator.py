@@ -94,6 +94,26 @@ def test_several_timesteps_a_token_give_the_mean_over_single_ones(model, batch):
     torch.testing.assert_close(whole, torch.stack(singles).mean(0))
 
 
+def test_flipped_bits_are_seen_and_never_predicted(model, batch):
+    codes, labels = batch
+    draws = draw(model, 8, torch.Generator().manual_seed(0), bit_flips=0.2)
+    share = draws.seen_flips.float().mean().item()
+    assert share == pytest.approx(0.2, abs=4 * 0.4 / draws.seen_flips.numel() ** 0.5)
+    arguments = draws.loss_arguments(codes)
+    assert torch.equal(arguments["seen_codes"] != codes, draws.seen_flips)
+    noisy = GeneratorLoss(model)(codes, labels, draws)
+    assert not torch.equal(noisy[0], GeneratorLoss(model)(codes, labels, replace(draws, seen_flips=None))[0])
+    everywhere = replace(draws, mask=torch.ones_like(draws.mask), num_hidden=draws.mask.shape[1])  # nothing is seen, so nothing is flipped
+    plain = replace(everywhere, seen_flips=None)
+    torch.testing.assert_close(GeneratorLoss(model)(codes, labels, everywhere), GeneratorLoss(model)(codes, labels, plain))
+
+
+def test_masks_of_mage_hide_at_least_half(model):
+    generator = torch.Generator().manual_seed(0)
+    counts = [draw(model, 2, generator, mask_distribution="truncated_normal").num_hidden for _ in range(50)]
+    assert min(counts) >= model.config.num_tokens / 2
+
+
 def test_dropped_labels_become_the_null_class(model, batch):
     codes, labels = batch
     draws = draw(model, 8, torch.Generator().manual_seed(0))
@@ -295,6 +315,9 @@ def test_one_image(train_config, tmp_path):
         ({"schedule": "linear"}, "schedule 'linear' is unknown"),
         ({"fsdp": True}, "shards over several processes"),
         ({"timesteps_per_token": 0}, "timesteps_per_token=0; expected 1 or more"),
+        ({"mask_distribution": "uniform"}, "no mask distribution 'uniform'; choose one of cosine, truncated_normal"),
+        ({"mask_distribution": "truncated_normal", "model": replace(GENERATOR, causal=True)}, "a causal model hides nothing"),
+        ({"bit_flips": 0.5}, r"bit_flips=0.5; expected a probability in \[0, 0.5\)"),
         ({"validation": 200}, "leaves none to train on"),
     ],
 )

@@ -143,6 +143,7 @@ def test_after_300_steps_the_loss_is_below_that_of_a_constant_guess(config_of, t
             "sample_bits draws Bernoulli bits, but this tokenizer",
         ),
         ("cat_ar", {"model": GENERATOR.replace(**CHANGES["llamagen"])}, "the tokenizer gives bits, but the generator has tokens='index'"),
+        ("llamagen", {"bit_flips": 0.1}, "bit_flips=0.1, but this model takes indices"),
         ("cat_ar", {"timesteps_per_token": 2}, "timesteps_per_token=2, but head='linear' has no noise levels"),
     ],
 )
