@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from ..functional.checks import differences
 from ..functional.printing import one_line
 from .gallery_model import ReadingOptions, described, embedder_for, embedder_of
 from .model_choice import model_for, warn_of_unseen
@@ -39,7 +38,7 @@ class IndexConfig(ReadingOptions):
     limit : int, optional
         Number of images to take, drawn by class; by default all.
     labels : bool
-        With --no-labels, class folders and columns of labels count for nothing, and images beside class folders are taken too.
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     pooling : str
         Pooling of the layer's tokens: mean, cls, max, concat or quarters.
     metric : str
@@ -94,7 +93,7 @@ class AddConfig(ReadingOptions):
     limit : int, optional
         Number of images to take of each, drawn by class; by default all.
     labels : bool
-        With --no-labels, class folders and columns of labels count for nothing, and images beside class folders are taken too.
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     thumbnail_size : int
         Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
@@ -172,6 +171,8 @@ def _begun(config: IndexConfig, settings, embedder):
     if gallery.settings not in (settings, settings.replaced(index="flat")):
         found = gallery.settings.as_json()
         found |= {"index": settings.index} if found["index"] == "flat" else {}  # of a gallery that is not finished
+        from ..functional.checks import differences
+
         differing = "; ".join(differences(settings.as_json(), found))
         raise FileExistsError(f"{config.out} holds a gallery of other settings: {differing}. Give another --out, or `bigr add`.")
     gallery.check_embedding(embedder.description)

@@ -18,7 +18,7 @@ class ExtractionSettings:
     limit : int, optional
         Number of images to take, drawn by class, the same ones in every command; by default all.
     labels : bool
-        With --no-labels, class folders and columns of labels count for nothing, and images beside class folders are taken too.
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     layers : tuple of int or str, optional
         0-based layers, negative from the end, taps inside a block such as 5.attention and 5.ffn, and head, which is what a model gives its
         classifier (timm's forward_head with pre_logits); all layers by default.

@@ -97,7 +97,7 @@ class TrainTokenizerConfig(RunSettings):
     limit : int, optional
         Number of images to take, drawn by class, the same ones in every command; by default all.
     labels : bool
-        With --no-labels, class folders and columns of labels count for nothing, and images beside class folders are taken too.
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     preset : str
         Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
         --model.* changes single numbers.
@@ -210,7 +210,7 @@ class EncodeConfig:
     limit : int, optional
         Number of images to take, drawn by class, the same ones in every command; by default all.
     labels : bool
-        With --no-labels, class folders and columns of labels count for nothing, and images beside class folders are taken too.
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     batch_size : int
         Images encoded at a time.
     shard_size : int

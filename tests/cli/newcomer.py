@@ -56,13 +56,13 @@ def shape(label: int, seed: int, side: int = 32) -> Image.Image:
     return picture
 
 
-def class_folders(folder: Path, per_class: int, test: int) -> Path:
+def class_folders(folder: Path, per_class: int, test: int, side: int = 32) -> Path:
     """CIFAR-like folders train and test, with a folder for each class."""
     for split, count, first in (("train", per_class, 0), ("test", test, 1000)):
         for label, name in enumerate(CLASSES):
             (folder / split / name).mkdir(parents=True)
             for i in range(count):
-                shape(label, first + i).save(folder / split / name / f"{i:04d}.png")
+                shape(label, first + i, side).save(folder / split / name / f"{i:04d}.png")
     return folder
 
 
