@@ -29,6 +29,7 @@ from .interruption import Interruption
 from .monitor import Monitor
 from .neighbours import knn_accuracy
 from .optimizer import build_optimizer
+from .precision import settled_for_all
 from .run import Run, names_of_class
 from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
@@ -82,7 +83,8 @@ def train(config: TrainConfig) -> Path:
     start = None if config.weights is None else checkpoints.load_trained(config.weights)
     if start is not None:
         identity["fingerprint of the first weights"] = checkpoints.fingerprint(start)
-    run = Run(config, identity, free, main, data.class_names)
+    config, precision = settled_for_all(accelerator, config, (config.model.width, config.model.ffn_width))
+    run = Run(config, identity, free, main, data.class_names, precision)
 
     checkpoint.seed(config.seed)
     model = BiGR(config.model)

@@ -31,7 +31,7 @@ class RunSettings:
     keep_steps : tuple of int
         Steps whose checkpoints stay for good.
     precision : str
-        fp32 or bf16 (autocast; weights stay float32).
+        fp32, bf16 (autocast; weights stay float32), or auto: what is faster here, measured; a resumed run keeps what it was begun with.
     compile : bool
         Use torch.compile.
     tf32 : bool
@@ -61,7 +61,7 @@ class RunSettings:
     log_every: int = 50
     keep_last: int = 2
     keep_steps: tuple[int, ...] = ()
-    precision: str = "fp32"
+    precision: str = "auto"
     compile: bool = False
     tf32: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -220,7 +220,7 @@ class EncodeConfig:
     device : str
         auto (an accelerator if there is one) or cpu.
     precision : str
-        fp32 or bf16.
+        fp32, bf16, or auto: what is faster here, measured; a cache that is continued keeps what it was begun with.
     threads : int
         CPU threads; 0 for torch's default.
     seed : int
@@ -241,7 +241,7 @@ class EncodeConfig:
     shard_size: int = 8192
     num_workers: int = 0
     device: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     threads: int = 0
     seed: int = 0
     config: Path | None = None

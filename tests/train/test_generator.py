@@ -133,7 +133,7 @@ def test_overfits_64_images(train_config, tmp_path):
     for i, image in enumerate(load_sample("digits").train_images[:64]):
         (tmp_path / "images" / f"{i:02d}").mkdir(parents=True)
         Image.fromarray(image).save(tmp_path / "images" / f"{i:02d}" / "image.png")
-    encode(EncodeConfig(tmp_path / "tokenizer", str(tmp_path / "images"), tmp_path / "codes", device="cpu", threads=1))
+    encode(EncodeConfig(tmp_path / "tokenizer", str(tmp_path / "images"), tmp_path / "codes", device="cpu", precision="fp32", threads=1))
     size = GeneratorConfig(
         code_dim=8, depth=2, width=64, num_heads=4, grid_size=2, num_classes=64, ffn_multiple_of=16, denoiser_depth=1,
         class_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0,
@@ -216,7 +216,9 @@ def test_training_starts_from_given_weights(train_config, tmp_path):
 
 
 def test_images_on_the_fly_are_trained_on_as_their_codes_would_be(train_config, tmp_path, tokenizer_folder):
-    encode(EncodeConfig(tokenizer=tokenizer_folder, source="sample:digits", out=tmp_path / "all", device="cpu", threads=1))
+    encode(
+        EncodeConfig(tokenizer=tokenizer_folder, source="sample:digits", out=tmp_path / "all", device="cpu", precision="fp32", threads=1)
+    )
     cached, live = train_config(codes=tmp_path / "all"), train_config(codes=None, source="sample:digits", flip=False, out=tmp_path / "live")
     train(cached)
     train(live)
@@ -311,7 +313,7 @@ def test_one_image(train_config, tmp_path):
         ({"batch_size": 10, "micro_batches": 4}, "give a multiple of 4"),
         ({"model": replace(GENERATOR, code_dim=16)}, "give --model.grid-size 4 --model.code-dim 8"),
         ({"model": replace(GENERATOR, num_classes=5)}, "give --model.num-classes 10"),
-        ({"precision": "fp16"}, "precision='fp16' is unknown; choose fp32 or bf16"),
+        ({"precision": "fp16"}, "precision='fp16' is unknown; choose one of auto, fp32, bf16"),
         ({"schedule": "linear"}, "schedule 'linear' is unknown"),
         ({"fsdp": True}, "shards over several processes"),
         ({"timesteps_per_token": 0}, "timesteps_per_token=0; expected 1 or more"),
