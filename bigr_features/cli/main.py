@@ -25,6 +25,7 @@ COMMANDS = {
     "probe": (".probe:ProbeConfig", ".probe:probe"),
     "knn": (".probe:KNNConfig", ".probe:knn"),
     "sweep": (".probe:SweepConfig", ".probe:sweep"),
+    "classify": (".classify:ClassifyConfig", ".classify:classify"),
     "plot": (".plot:PlotConfig", ".plot:plot"),
     "report": (".report:ReportConfig", ".report:report"),
     "index": (".gallery:IndexConfig", ".gallery:index"),

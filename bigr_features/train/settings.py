@@ -50,7 +50,7 @@ class RunSettings:
     keep_steps : tuple of int
         Steps whose checkpoints stay for good.
     precision : str
-        fp32 or bf16 (autocast; weights stay float32).
+        fp32, bf16 (autocast; weights stay float32), or auto: what is faster here, measured; a resumed run keeps what it was begun with.
     compile : bool
         Use torch.compile.
     tf32 : bool
@@ -89,7 +89,7 @@ class RunSettings:
     log_every: int = 50
     keep_last: int = 2
     keep_steps: tuple[int, ...] = ()
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     tf32: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -226,7 +226,7 @@ class EncodeConfig:
     device : str
         auto (an accelerator if there is one) or cpu.
     precision : str
-        fp32 or bf16.
+        fp32, bf16, or auto: what is faster here, measured; a cache that is continued keeps what it was begun with.
     threads : int
         CPU threads; 0 for torch's default.
     seed : int
@@ -247,7 +247,7 @@ class EncodeConfig:
     shard_size: int = 8192
     num_workers: int = 0
     device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
     seed: int = 0
     config: Path | None = None
@@ -284,6 +284,12 @@ class TrainConfig(RunSettings):
         Shape of the generator.
     weights : Path, optional
         Folder of a generator whose weights training starts from: `model` in an earlier run folder.
+    mask_distribution : str
+        How many tokens training hides: cosine, BiGR's, which hides less than half in a third of the steps, or truncated_normal, MAGE's
+        (arXiv:2211.09117), which hides at least half. Of masked models.
+    bit_flips : float
+        Probability that the trunk sees a bit of a visible token turned over, as in a denoising autoencoder; 0, BiGR's, for none. Of models
+        on bits.
     timesteps_per_token : int
         Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
         work in the transcoder alone (4 in MAR, arXiv:2406.11838).
@@ -316,6 +322,8 @@ class TrainConfig(RunSettings):
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
     weights: Path | None = None
+    mask_distribution: Literal["cosine", "truncated_normal"] = "cosine"
+    bit_flips: float = 0.0
     timesteps_per_token: int = 1
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
