@@ -96,6 +96,28 @@ def load_parts(folder: str | Path) -> list[nn.Module] | None:
     return None
 
 
+def class_names_of(path: str | Path) -> list[str] | None:
+    """Names of the classes that a generator was trained on, by number, where its folder knows them; None otherwise.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for `load_parts`; or a file, beside which a config.json of ours may lie.
+    """
+    path = Path(path).expanduser()
+    folder = path if path.is_dir() else path.parent
+    beside = [] if not path.is_dir() else [file.parent for file in folder.glob("*/config.json") if file.parent.name != "tokenizer"]
+    for place in (folder, folder / "model", *beside):
+        try:
+            content = json.loads((place / "config.json").read_text())
+        except (OSError, ValueError):
+            continue
+        names = content.get("class_names") if isinstance(content, dict) else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
+    return None
+
+
 def file_of(path: Path) -> Path:
     """The path of a file itself, or the one file of weights in a folder, such as timm's save_for_hf writes.
 

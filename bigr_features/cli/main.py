@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import logging
 import os
 import signal
 import sqlite3
@@ -12,8 +11,9 @@ import sys
 
 from ..functional.printing import one_line
 from .errors import explained, interrupted
-from .help import overview, unknown_command, unknown_option
+from .help import overview, own_first, unknown_command, unknown_option
 from .idle import refuse_idle
+from .loudness import logged, loudness_of
 
 # name: (module and class of the settings, module and function that takes them); a command imports its own only, and --help no function
 COMMANDS = {
@@ -25,6 +25,7 @@ COMMANDS = {
     "probe": (".probe:ProbeConfig", ".probe:probe"),
     "knn": (".probe:KNNConfig", ".probe:knn"),
     "sweep": (".probe:SweepConfig", ".probe:sweep"),
+    "classify": (".classify:ClassifyConfig", ".classify:classify"),
     "plot": (".plot:PlotConfig", ".plot:plot"),
     "report": (".report:ReportConfig", ".report:report"),
     "index": (".gallery:IndexConfig", ".gallery:index"),
@@ -60,17 +61,15 @@ def main(args: list[str] | None = None) -> None:
 
         print(f"bigr {__version__}")
         sys.exit(0)
+    args, loudness = loudness_of(args)
     name, settings = args[0], None
     if name not in COMMANDS:
         _stop_at_usage(unknown_command(name, COMMANDS))
     try:
         settings = _parsed(name, args[1:])
         refuse_idle(name, settings)
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Lines("%(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
-        logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it lists the libraries that it tries to load
-        _named(COMMANDS[name][1])(settings)
+        with logged(loudness):
+            _named(COMMANDS[name][1])(settings)
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
@@ -85,7 +84,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _parsed(name: str, args: list[str]):
     """Settings of a command; ends with 2 for options that it does not have, as the parser does for values."""
-    kind = _named(COMMANDS[name][0])
+    kind = own_first(_named(COMMANDS[name][0]))
     args = _renamed(kind, args)
     wrong = unknown_option(name, kind, args)
     if wrong is not None:
@@ -121,13 +120,6 @@ def _named(place: str):
     return getattr(importlib.import_module(module, __package__), name)
 
 
-class _Lines(logging.Formatter):
-    """Messages of one line or several, without characters that steer a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(one_line, super().format(record).split("\n")))
-
-
 def _starting_point(name: str, settings: type, args: list[str]):
     """Settings of a command that come from --config or --preset, which are read before the other options; None without them."""
     config, preset = _value(args, "--config"), _value(args, "--preset")
@@ -152,7 +144,10 @@ def _starting_point(name: str, settings: type, args: list[str]):
         for field in dataclasses.fields(settings)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return _with_free_model(settings(**required, preset=preset, model=sizes[preset]))
+    from ..train.recipes import GENERATOR_RECIPES, TOKENIZER_RECIPES
+
+    recipe = (TOKENIZER_RECIPES if name == "train-tokenizer" else GENERATOR_RECIPES).get(preset, {})
+    return _with_free_model(settings(**required, preset=preset, model=sizes[preset], **recipe))
 
 
 def _with_free_model(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from ..models.config import GeneratorConfig
 from ..models.presets import GENERATORS, TOKENIZERS
@@ -40,8 +41,8 @@ class RunSettings:
         Norm to which gradients are clipped.
     ema_warmup : bool
         Average over few steps at first (EMA warm-up).
-    validation : int
-        Images of the training split held out for validation.
+    validation : int, optional
+        Number of images of the training split held out for validation; by default a tenth of them, at most 2,000.
     log_every : int
         Steps between lines of the log.
     keep_last : int
@@ -49,7 +50,7 @@ class RunSettings:
     keep_steps : tuple of int
         Steps whose checkpoints stay for good.
     precision : str
-        fp32 or bf16 (autocast; weights stay float32).
+        fp32, bf16 (autocast; weights stay float32), or auto: what is faster here, measured; a resumed run keeps what it was begun with.
     compile : bool
         Use torch.compile.
     tf32 : bool
@@ -72,23 +73,23 @@ class RunSettings:
         Settings to start from: a run folder or its config.json.
     """
 
-    steps: int = 10_000
-    batch_size: int = 128
+    steps: int = 8_000
+    batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 200
-    schedule: str = "cosine"
+    schedule: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = 0.999
     validate_every: int = 500
     checkpoint_every: int = 500
     micro_batches: int = 1
     max_grad_norm: float = 1.0
     ema_warmup: bool = True
-    validation: int = 2_000
+    validation: int | None = None
     log_every: int = 50
     keep_last: int = 2
     keep_steps: tuple[int, ...] = ()
-    precision: str = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     tf32: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -122,10 +123,12 @@ class TrainTokenizerConfig(RunSettings):
     split : str
         Split of the source to train on. Validation images are held out of it.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class, the same ones in every command; by default all.
+    labels : bool
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     preset : str
         Kind and size to start from: the binary tokenizer of bigr_nano, bigr_l, ..., the VQ tokenizer of llamagen_nano or llamagen_l.
-        --model.* changes single numbers.
+        --model.* changes single numbers. Steps, batch and rate follow it: for nano sizes those below, for others the published ones.
     model : TokenizerConfig or VQTokenizerConfig
         Shape of the tokenizer; it says which kind it is.
     l1_weight : float
@@ -167,8 +170,12 @@ class TrainTokenizerConfig(RunSettings):
     out: Path
     split: str = "train"
     limit: int | None = None
+    labels: bool = True
     preset: str = "bigr_nano"
     model: TokenizerConfig | VQTokenizerConfig = field(default_factory=lambda: TOKENIZERS["bigr_nano"])
+    steps: int = 3_500
+    batch_size: int = 32
+    learning_rate: float = 2e-3
     l1_weight: float = 1.0
     l2_weight: float = 2.0
     entropy_weight: float = 0.0
@@ -207,7 +214,9 @@ class EncodeConfig:
     sample_bits : bool
         Draw Bernoulli bits instead of thresholding at 0.5.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class, the same ones in every command; by default all.
+    labels : bool
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     batch_size : int
         Images encoded at a time.
     shard_size : int
@@ -217,7 +226,7 @@ class EncodeConfig:
     device : str
         auto (an accelerator if there is one) or cpu.
     precision : str
-        fp32 or bf16.
+        fp32, bf16, or auto: what is faster here, measured; a cache that is continued keeps what it was begun with.
     threads : int
         CPU threads; 0 for torch's default.
     seed : int
@@ -230,14 +239,15 @@ class EncodeConfig:
     source: str
     out: Path
     split: str = "train"
-    views: str = "center"
+    views: Literal["center", "flip", "ten_crop"] = "center"
     sample_bits: bool = False
     limit: int | None = None
+    labels: bool = True
     batch_size: int = 256
     shard_size: int = 8192
     num_workers: int = 0
     device: str = "auto"
-    precision: str = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
     seed: int = 0
     config: Path | None = None
@@ -268,11 +278,18 @@ class TrainConfig(RunSettings):
     unconditional : bool
         Train without labels (better features; the paper's Table 4); model.class_dropout then is 1.
     preset : str
-        Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers.
+        Size to start from: bigr_nano, bigr_l, ... --model.* changes single numbers. Steps, batch and rate follow it: for nano sizes those
+        below (an hour on two CPU cores), for others the published ones.
     model : GeneratorConfig
         Shape of the generator.
     weights : Path, optional
         Folder of a generator whose weights training starts from: `model` in an earlier run folder.
+    mask_distribution : str
+        How many tokens training hides: cosine, BiGR's, which hides less than half in a third of the steps, or truncated_normal, MAGE's
+        (arXiv:2211.09117), which hides at least half. Of masked models.
+    bit_flips : float
+        Probability that the trunk sees a bit of a visible token turned over, as in a denoising autoencoder; 0, BiGR's, for none. Of models
+        on bits.
     timesteps_per_token : int
         Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
         work in the transcoder alone (4 in MAR, arXiv:2406.11838).
@@ -305,17 +322,12 @@ class TrainConfig(RunSettings):
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
     weights: Path | None = None
+    mask_distribution: Literal["cosine", "truncated_normal"] = "cosine"
+    bit_flips: float = 0.0
     timesteps_per_token: int = 1
-    steps: int = 50_000
-    learning_rate: float = 1e-4
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
-    warmup_steps: int = 500
-    schedule: str = "constant"
-    ema_decay: float = 0.9999
-    validate_every: int = 1_000
-    checkpoint_every: int = 1_000
-    sample_every: int = 5_000
+    sample_every: int = 1_000
     num_samples: int = 100
     sample_reveal_steps: int = 10
     sample_denoise_steps: int = 20
@@ -350,4 +362,4 @@ class ExportConfig:
     out: Path
     name: str = "model"
     step: int | None = None
-    dtype: str = "float16"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float16"
