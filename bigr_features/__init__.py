@@ -16,8 +16,9 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from .features.store import FeatureStore
     from .gallery import Gallery
     from .models.autoencoder import BinaryAutoencoder
-    from .models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+    from .models.config import GeneratorConfig
     from .models.generator import BiGR
+    from .models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
     from .models.vq_autoencoder import VQAutoencoder
 
 __version__ = "0.1.0"

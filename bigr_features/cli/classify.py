@@ -54,7 +54,7 @@ class ClassifyConfig(PrintingOptions):
     batch_size : int
         Images per pass.
     seed : int
-        Of masks, noise, and images that are drawn.
+        Seed of masks, noise, and images that are drawn.
     device : str
         auto (an accelerator if there is one) or a torch device such as cpu.
     threads : int
