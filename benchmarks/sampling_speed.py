@@ -12,7 +12,8 @@ The floor is the number of multiply-adds of the matrix products that our way of 
 which this machine does such products.
 
 With --cache, causal generators are timed instead, on random weights: token after token with the static key/value cache, and without it,
-where every token costs a pass over all tokens before it. The share of tokens that both draw alike is reported.
+where every token costs a pass over all tokens before it. The share of tokens that both draw alike is reported: now and then a draw lies
+within rounding of the border between two of thousands of classes, and all tokens after it differ.
 
     python benchmarks/sampling_speed.py
     python benchmarks/sampling_speed.py --batch 32 --rounds 5 --threads 1
@@ -292,8 +293,8 @@ def time_caches(args: argparse.Namespace) -> None:
             row = timed_cache(model, batch, args)
             result["rows"].append({"preset": preset, "blocks": config.depth, "width": config.width, "tokens": config.num_tokens, **row})
             log.info("%s: %s", name, row)
-    result["environment"] = environment()
-    write_json(args.out / "kv_cache.json", result)
+            result["environment"] = environment()
+            write_json(args.out / "kv_cache.json", result)  # after each row: a run that is stopped leaves what it has
     print("".join(f"{title:>16}" for title in ("preset", "blocks", "batch", "guidance", "uncached s", "cached s", "speed-up", "in CPU s")))
     for row in result["rows"]:
         seconds = row["seconds_per_image"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,16 +11,21 @@ import torch
 from torch import Tensor
 
 from ..data.pixels import to_uint8
+from ..functional.printing import one_line
 from ..plots import pictures
 from ..sampling import editing, regions
 from .conditions import Conditions, headings
 from .drawing import Session, no_null, session
 from .drawing_options import EditConfig, EditingConfig, EnrichConfig, InpaintConfig, OutpaintConfig
+from .model_choice import is_grey_trained
+
+log = logging.getLogger(__name__)
 
 
 def inpaint(config: InpaintConfig) -> None:
     """Run `bigr inpaint`."""
     run = session(config, "inpaint")
+    config = run.config
     images, masks = read_pictures(config, run)
     drawn = conditions_of(run, len(run.config.images))
     options = {"conceal": config.conceal, "blend": config.blend}
@@ -32,6 +38,7 @@ def inpaint(config: InpaintConfig) -> None:
 def edit(config: EditConfig) -> None:
     """Run `bigr edit`."""
     run = session(config, "edit")
+    config = run.config
     one, names = _edits(run)
     images, masks = read_pictures(config, run)
     drawn = one.repeated(len(images))
@@ -66,7 +73,7 @@ def _edits(run: Session) -> tuple[Conditions, list[str]]:
     if not config.labels and run.null_class > 20:
         raise ValueError(f"{config.model} has {run.null_class} classes; name those to draw, such as --labels 1 2 3.")
     classes = list(config.labels) or list(range(run.null_class))
-    return Conditions(classes), [f"class {label}" for label in classes]
+    return Conditions(classes), list(map(run.title, classes))
 
 
 def _file_names(drawn: Conditions) -> list[str]:
@@ -77,6 +84,7 @@ def _file_names(drawn: Conditions) -> list[str]:
 def outpaint(config: OutpaintConfig) -> None:
     """Run `bigr outpaint`."""
     run = session(config, "outpaint")
+    config = run.config
     grid, size = run.model.generator.config.grid_size, run.model.img_size
     margin = round(grid * (1 - config.keep) / 2) if 0 < config.keep < 1 else 0
     if not 0 < margin < grid / 2:
@@ -103,6 +111,7 @@ def outpaint(config: OutpaintConfig) -> None:
 def enrich(config: EnrichConfig) -> None:
     """Run `bigr enrich`."""
     run = session(config, "enrich")
+    config = run.config
     size = run.model.img_size
     if not 0 <= config.shrink_to <= size:
         raise ValueError(f"--shrink-to {config.shrink_to} was given; give 1..{size} pixels, or 0 to leave the pictures as they are.")
@@ -131,6 +140,7 @@ def read_pictures(config: EditingConfig, run: Session, wants_mask: bool = True) 
     images, masks = [], []
     for source in config.images:
         picture = open_picture(source, sample_size=size)
+        warn(picture, source, run)
         mask = config.mask if wants_mask else "none"
         images.append(picture_pixels(picture, size, channels, source, allow_transparency=mask == "alpha"))
         if mask == "alpha":
@@ -140,9 +150,21 @@ def read_pictures(config: EditingConfig, run: Session, wants_mask: bool = True) 
             masks.append(torch.from_numpy(crop_mask(transparent, size)))
         elif wants_mask:
             named = named_mask(mask, size)
-            masks.append(named if named is not None else torch.from_numpy(crop_mask(read_mask(mask, picture, source), size)))
+            masks.append(
+                named if named is not None else torch.from_numpy(crop_mask(read_mask(mask, picture, source, config.resize_mask), size))
+            )
     stacked = to_images(np.stack(images))
     return stacked, torch.stack(masks) if masks else None
+
+
+def warn(picture, source: str, run: Session) -> None:
+    """Log what the model does not see of a picture: colours, if it is grey-trained; most pixels, if it is small."""
+    from ..data.fitness import described, unseen
+
+    grey = is_grey_trained(run.model, run.config.model, run.config.weights is not None)
+    lost = unseen(picture, grey, run.model.img_size)
+    if lost:
+        log.warning("%s", one_line(f"{source}: {described(lost, grey, run.model.img_size)}"))
 
 
 def named_mask(name: str, size: int) -> Tensor | None:
@@ -164,6 +186,7 @@ def read_small(source: str, config: EnrichConfig, run: Session) -> Tensor:
     from ..data.single import open_picture, picture_pixels
 
     picture = open_picture(source, sample_size=run.model.img_size)
+    warn(picture, source, run)
     side = min(*picture.size, run.model.img_size)
     side = min(side, config.shrink_to) if config.shrink_to else side
     return to_images(picture_pixels(picture, side, run.model.in_chans, source)[None])

@@ -47,7 +47,7 @@ def _asked(config: GenerateConfig, run: Session) -> tuple[Conditions, list[str] 
         none = Conditions(text=[""] * without, negative=config.negative_text) if captions else Conditions([run.null_class] * without)
         return none, None
     classes = _classes(config, run)
-    return Conditions(classes), [f"class {label}" for label in classes]
+    return Conditions(classes), [run.title(label) for label in classes]
 
 
 def interpolate(config: InterpolateConfig) -> None:
@@ -67,7 +67,7 @@ def interpolate(config: InterpolateConfig) -> None:
         raise ValueError(f"{config.model} was trained without labels, and there is nothing to interpolate between; take another model.")
     if config.num_rows < 1:
         raise ValueError(f"--num-rows {config.num_rows} was given; give 1 or more.")
-    names = list(map(str, config.labels)) if "labels" in ends else headings(config.text)
+    names = list(map(run.title, config.labels)) if "labels" in ends else headings(config.text)
     mixed = len(names)
     weights = (
         interpolation.normalized_weights([config.mixture], mixed)
@@ -97,5 +97,6 @@ def _classes(config: GenerateConfig, run: Session) -> list[int]:
         no_null(config.labels, run, "generation without --unconditional")
         return list(config.labels)
     if run.null_class > 20:
-        raise ValueError(f"{config.model} has {run.null_class} classes, too many for one grid; name some, such as --labels 1 2 3.")
+        some = " ".join(run.class_names[:2]) if run.class_names else "1 2 3"
+        raise ValueError(f"{config.model} has {run.null_class} classes, too many for one grid; name some, such as --labels {some}.")
     return list(range(run.null_class))

@@ -190,6 +190,7 @@ class BiGR(TokenTransformer):
         mask: Tensor | None = None,
         timesteps: Tensor | None = None,
         noisy_codes: Tensor | None = None,
+        seen_codes: Tensor | None = None,
         label_smoothing: float | None = None,
         dropped: Tensor | None = None,
         num_hidden: int | None = None,
@@ -214,6 +215,8 @@ class BiGR(TokenTransformer):
             With the Bernoulli transcoder: noise levels 1..T, one a token, or R of them whose losses are averaged.
         noisy_codes : Tensor (B, N, K) or (B, N, R, K), optional
             With the Bernoulli transcoder: as many a token as there are timesteps.
+        seen_codes : Tensor like codes, optional
+            What the trunk sees where nothing is hidden, in place of `codes`, which are still what is predicted.
         label_smoothing : float, optional
             With a categorical head; the configuration's by default.
         dropped : Tensor (B,) bool, optional
@@ -262,7 +265,8 @@ class BiGR(TokenTransformer):
             rows = positions_of(mask, None if num_hidden is None else num_hidden * batch)  # (M,)
             if len(rows) == 0:
                 raise ValueError("the mask hides no token, so there is nothing to predict; hide at least one token.")
-        condition = self.token_conditions(codes, labels, mask).flatten(0, 1)[rows]  # (M, P D)
+        seen = codes if seen_codes is None else seen_codes
+        condition = self.token_conditions(seen, labels, mask).flatten(0, 1)[rows]  # (M, P D)
         hidden = codes.flatten(0, 1)[rows]  # (M, K) or (M,)
         if timesteps is not None:
             checks.check_timesteps(timesteps, (batch, tokens), self.config.num_timesteps, check_values)
@@ -284,9 +288,9 @@ class BiGR(TokenTransformer):
             return self.head.loss(condition, self.code_format.indices(codes), self.embedding, **options)
         return self.head.loss(condition, codes, **options)
 
-    def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> Tensor | None:
+    def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device, distribution: str = "cosine") -> Tensor | None:
         """Training mask (B, N), True = hidden, the same number in every image; None in a causal generator, which hides nothing."""
-        return self.order.training_mask(batch, tokens, generator, device)
+        return self.order.training_mask(batch, tokens, generator, device, distribution)
 
     def drop_labels(self, labels: Tensor | Captions, generator: torch.Generator | None = None) -> Tensor | Captions:
         """Labels with the null class in place of some, or captions with the null caption, each with probability `class_dropout`."""

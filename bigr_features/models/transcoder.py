@@ -198,6 +198,22 @@ class Transcoder(nn.Module):
             right = (self.clean_probability(logits, noisy_codes) > 0.5) == (codes > 0.5)
         return LossTerms(loss, bce, right.float().mean())
 
+    def log_likelihood(self, condition: Tensor, codes: Tensor, timesteps: Tensor, noisy_codes: Tensor) -> Tensor:
+        """log p(z_0 | z_t, condition) in nats, (M,), summed over the bits of each token.
+
+        One call of the denoiser, not the chain: at t = T, where z_t says nothing of z_0, it is the likelihood of bits that are independent
+        given the condition.
+
+        Parameters
+        ----------
+        condition : Tensor (M, D)
+        codes, noisy_codes : Tensor (M, K) of 0 and 1
+        timesteps : Tensor (M,), integer, 1..T
+        """
+        probability = self(noisy_codes, timesteps, condition).clamp(1e-6, 1 - 1e-6)
+        codes = codes.to(probability.dtype)
+        return (codes * probability.log() + (1 - codes) * (1 - probability).log()).sum(-1)
+
     def loss_per_bit(self, logits: Tensor, codes: Tensor, timesteps: Tensor, noisy_codes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Cross-entropy and auxiliary term (None at aux_weight 0) of every bit, each (M, K) in nats, before any mean.
 

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..functional.checks import differences
+from ..functional.progress import progress
 from ..models.text_encoders import FrozenEncoder
 from ..sampling.captions import Captions
 from ..storage.atomic import write_atomically
@@ -73,10 +74,8 @@ class CaptionCache:
         return self.folder / f"features_{first // PER_FILE:05d}.safetensors"
 
     def _encode(self, captions: Sequence[str], encoder: FrozenEncoder) -> None:
-        from tqdm import tqdm
-
         left = [first for first in range(0, len(captions), PER_FILE) if not self._file(first).is_file()]
-        for first in tqdm(left, desc="encoding captions", unit="file", disable=None if left else True):
+        for first in progress(left, desc="encoding captions", unit="file", shown=bool(left)):
             tokens, lengths = [], []
             own = captions[first : first + PER_FILE]
             order = sorted(range(len(own)), key=lambda i: len(own[i]))  # captions of like length side by side need little padding

@@ -28,7 +28,8 @@ def test_it_learns(tokenizer_config):
     averaged = checkpoint.load(config.out / "checkpoints")["ema"]
     assert all(torch.equal(value, averaged[key]) for key, value in result.state_dict().items())
     picture = Image.open(config.out / "samples" / "step_00000060.png")
-    assert picture.size == (16 * 16, 2 * 16)  # originals above reconstructions
+    assert picture.width > 16 * 96
+    assert picture.height > 2 * 96  # originals above reconstructions, scaled up
 
 
 def test_gradients_reach_the_encoder_through_drawn_bits():

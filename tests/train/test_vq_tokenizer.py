@@ -36,7 +36,7 @@ def test_it_learns_and_says_how_its_codes_are_used(vq_config):
     assert isinstance(result, VQAutoencoder)
     assert result.config == VQ_TOKENIZER
     lines = logged(config.out)
-    assert sum(line["loss"] for line in lines[-5:]) < 0.4 * sum(line["loss"] for line in lines[:5])
+    assert sum(line["loss"] for line in lines[-5:]) < 0.5 * sum(line["loss"] for line in lines[:5])
     assert {"reconstruction", "codebook", "commitment", "codebook_usage", "perplexity"} <= set(lines[0])
     assert "entropy" not in lines[0]
     for line in lines:
