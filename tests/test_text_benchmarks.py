@@ -39,3 +39,17 @@ def test_every_word_has_a_share_a_ceiling_and_a_floor(tmp_path, weights):
     assert result["words"]["kinds"]["held_out"]["images"] == 40  # two words of each of 20 prompts
     assert set(result["words"]["both_words"]) == {"class", "one", "seen", "held_out"}
     assert [row["scale"] for row in result["guidance"]] == [1.0, 1.5, 2.5, 4.0, 6.0]
+
+
+def test_word_order_is_measured_with_both_rotations(tmp_path):
+    done = run(
+        "word_order.py",
+        *shlex.split("--data sample:fashion_mnist --limit 200 --steps 3 --batch 8 --depth 1 --width 32 --pictures 20 --images 10"),
+        *shlex.split(f"--epochs 1 --threads 1 --out {tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "word_order.json").read_text())
+    assert set(result["rotations"]) == {"identity", "zero"}
+    for row in (result["decoded_real_pictures"], *result["rotations"].values()):
+        assert row["both_right"]["share"] + row["exchanged"]["share"] <= 1
+        assert row["halves_right"]["share"] >= row["both_right"]["share"]

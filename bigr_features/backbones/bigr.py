@@ -14,7 +14,8 @@ from timm.models._manipulate import adapt_input_conv
 from torch import Tensor
 
 from .. import checkpoints
-from ..models.presets import PRESETS, is_preset_field, preset_configs
+from ..data.captions import vocabulary
+from ..models.presets import GENERATORS, PRESETS, is_preset_field, preset_configs
 from .backbone import LEARNED_POSITIONS, BiGRBackbone, drop_generative_entries, resample_positions
 from .parts import LLAMAGEN_HUB_ID, OFFICIAL_HUB_ID, check_same_function, read_parts
 
@@ -134,7 +135,8 @@ def bigr_l_t2i(pretrained: bool = False, **kwargs) -> BiGRBackbone:
 
 @register_model
 def bigr_nano_t2i(pretrained: bool = False, **kwargs) -> BiGRBackbone:
-    """bigr_nano on captions of 12 words, read by a word-level encoder inside."""
+    """bigr_nano on captions of 12 words, read by a word-level encoder inside; by default it knows the words of `data.captions`."""
+    kwargs.setdefault("text", replace(GENERATORS["bigr_nano_t2i"].text, vocabulary=vocabulary()))
     return _create_backbone("bigr_nano_t2i", pretrained, **kwargs)
 
 

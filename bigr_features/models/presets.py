@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from ..data.captions import vocabulary
 from .config import GeneratorConfig
 from .text_config import TextConfig
 from .tokenizer_config import TokenizerConfig, VQTokenizerConfig
@@ -47,7 +46,7 @@ PRESETS: dict[str, tuple[dict, dict]] = {
     ),
     "bigr_nano": (_NANO_TOKENIZER, dict(_NANO, code_dim=16)),
     "bigr_l_t2i": (dict(), dict(code_dim=24, text=TextConfig("t5", width=2048, length=120))),
-    "bigr_nano_t2i": (_NANO_TOKENIZER, dict(_NANO, code_dim=16, text=TextConfig(vocabulary=vocabulary()))),
+    "bigr_nano_t2i": (_NANO_TOKENIZER, dict(_NANO, code_dim=16, text=TextConfig())),
     "llamagen_b": (dict(), dict(_LLAMAGEN, depth=12, width=768, num_heads=12, token_dropout=0.1)),
     "llamagen_l": (dict(), dict(_LLAMAGEN, token_dropout=0.1)),
     "llamagen_nano": (

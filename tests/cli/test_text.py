@@ -131,8 +131,8 @@ def test_very_long_and_empty_prompts_are_drawn(command, caplog):
 
 
 def test_evaluate_generation_says_what_to_do_with_prompts(weights, capsys):
-    words = ["evaluate-generation", "--model", "bigr_nano_t2i", "--weights", str(weights), "--model-args", "depth=2", "--data",
-             "sample:fashion_mnist", "--images", "10", "--out", "measured"]  # fmt: skip
+    words = ["evaluate-generation", "sample:fashion_mnist", "--model", "bigr_nano_t2i", "--weights", str(weights), "--images", "10"]
+    words += ["--network", "test_resnet", "--out", "measured", "--model-args", "depth=2"]
     assert "draws what prompts describe and has no classes" in refused(capsys, main, words)
 
 
