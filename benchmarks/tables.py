@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from text_tables import text_section
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 TARGET = HERE / "README.md"
@@ -387,6 +389,7 @@ SECTIONS: list[tuple[str, Callable[[], str]]] = [
     ("How well do images find their like?", retrieval_section),
     ("What do opening, adding and removing cost?", life_section),
     ("How good are generated images?", generation_section),
+    ("Do images show what prompts say?", lambda: text_section(read, table, percent, made_by)),
     ("How do classes cluster?", clusters_section),
     ("How fast is it?", speed_section),
     ("How were the shipped weights made?", lambda: RECIPES),

@@ -29,11 +29,11 @@ GROUPS = {
         "duplicates": "List copies and near copies in a gallery.",
     },
     "New and changed images": {
-        "generate": "Draw images of classes.",
-        "interpolate": "Draw images between classes.",
+        "generate": "Draw images of classes or prompts.",
+        "interpolate": "Draw images between classes or prompts.",
         "inpaint": "Draw a region of a picture anew.",
         "outpaint": "Draw what lies beyond the edges of a picture.",
-        "edit": "Draw a region of a picture as another class.",
+        "edit": "Draw a region of a picture as something else.",
         "enrich": "Draw details of a picture anew.",
         "evaluate-generation": "Measure generated images: FID and other distances.",
         "reference": "Prepare the images that generated ones are compared with.",
@@ -41,7 +41,7 @@ GROUPS = {
     "Training on a folder of images, in this order": {
         "train-tokenizer": "Train the tokenizer: images to binary codes and back.",
         "encode": "Write the codes of all images.",
-        "train": "Train the generator on codes.",
+        "train": "Train the generator on codes, with classes or captions.",
         "export": "Write the weights of a run for others.",
     },
 }

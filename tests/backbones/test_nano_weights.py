@@ -27,9 +27,11 @@ def images():
     return model_inputs(sample.test_images[::2], model), sample.test_labels[::2]
 
 
-def test_all_weights_fit_in_twelve_megabytes():
+def test_all_weights_fit_in_seventeen_megabytes_and_each_in_eight():
     folder = files("bigr_features") / "assets" / "bigr_nano"
-    assert sum(part.joinpath("model.safetensors").stat().st_size for part in folder.iterdir() if part.is_dir()) < 12e6
+    sizes = [part.joinpath("model.safetensors").stat().st_size for part in folder.iterdir() if part.is_dir()]
+    assert sum(sizes) < 17e6
+    assert max(sizes) < 8e6
 
 
 def test_the_default_weights_are_the_first_tag():
@@ -80,3 +82,19 @@ def test_generation_is_reproducible_and_in_range(model):
     assert torch.equal(first, second)
     assert first.shape == (4, 3, 32, 32)
     assert 0 <= first.min() < first.max() <= 1
+
+
+def test_the_model_of_captions_draws_what_its_prompts_say_and_gives_features():
+    model = timm.create_model("bigr_nano_t2i.fashion_mnist", pretrained=True).eval()
+    text = model.generator.config.text
+    assert text.encoder == "words"
+    assert {"dark", "light", "wide", "bag", "boot", "shirt"} <= set(text.vocabulary)
+    settings = {"num_reveal_steps": 4, "num_denoise_steps": 4}
+    drawn = {
+        prompt: model.generate(text=prompt, seeds=range(6), **settings)
+        for prompt in ("a dark shirt", "a light shirt", "a dark ankle boot", "trousers")
+    }
+    shapes = {prompt: (images.mean(1) > 0.2).float().mean(0) for prompt, images in drawn.items()}
+    assert shapes["a dark ankle boot"][:6].mean() < 0.2 < shapes["a light shirt"][:6].mean()  # a boot leaves the upper rows empty
+    assert drawn["a dark shirt"].mean() < drawn["a light shirt"].mean()
+    assert model(drawn["trousers"]).shape == (6, 144)
