@@ -265,4 +265,6 @@ def check_condition(labels: Tensor | None, model: nn.Module) -> None:
         return
     if not isinstance(model, BiGRBackbone):
         raise ValueError(f"a class condition can be given to BiGR models only, not to {type(model).__name__}.")
+    if model.generator.config.text is not None:
+        raise ValueError("a class was given as condition, but this model is conditioned on captions; its features use the null caption.")
     check_labels(labels, model.generator.null_class, model.generator.config.unconditional)

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from bigr_features import extract_features
-from bigr_features.features.readout import Readout, has_class_token, item_generator, layer_count
+from bigr_features.features.readout import Readout, check_condition, has_class_token, item_generator, layer_count, read_out
+
+from ..helpers import backbone, pixels
 
 
 @pytest.mark.parametrize("name", timm.list_models("test_*"))  # timm's own: a tiny model of every family
@@ -60,3 +62,13 @@ def test_draws_of_items_are_their_own():
 
     assert draw(0, 2**64 - 1, 0) == draw(0, 2**64 - 1, 0)
     assert len({tuple(draw(*key)) for key in [(0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1)]}) == 4
+
+
+def test_features_of_a_model_of_captions_use_the_null_caption_and_no_class():
+    model = backbone("t2i")
+    with pytest.raises(ValueError, match="conditioned on captions; its features use the null caption"):
+        check_condition(torch.tensor([0]), model)
+    images = pixels(model)
+    found = read_out(model, images, Readout(layers=(1,), poolings=("mean",)))
+    expected = model.generator.hidden_states(model.encode(images), text=["", ""], layers=[1])[0].mean(1)
+    torch.testing.assert_close(next(iter(found.values())), expected, rtol=1e-4, atol=1e-5)
