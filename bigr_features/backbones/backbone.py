@@ -250,42 +250,32 @@ class BiGRBackbone(nn.Module):
         """Images (B, C, H, W) of codes in the tokenizer's range, not clamped; see its `decode`."""
         return self.tokenizer.decode(codes)
 
-    def loss(self, images_or_codes: Tensor, labels: Tensor | None = None, *, text=None, **draws) -> LossTerms | CategoricalLossTerms:
+    def loss(self, images_or_codes: Tensor, labels: Tensor | None = None, **draws) -> LossTerms | CategoricalLossTerms:
         """The generative training loss; see `BiGR.loss`. Images (four dimensions) are encoded first, without gradient to the tokenizer."""
         codes = images_or_codes
         if images_or_codes.dim() == 4:
             with torch.no_grad():
                 codes = self.encode(images_or_codes)
-        return self.generator.loss(codes, labels, text=text, **draws)
+        return self.generator.loss(codes, labels, **draws)
 
     @torch.no_grad()
-    def generate(
-        self,
-        labels: Tensor | None = None,
-        *,
-        text: str | list[str] | None = None,
-        output: str = "tensor",
-        decode_batch: int | None = None,
-        **settings,
-    ):
-        """New images for labels (B,), for prompts, or without condition for a batch_size of them.
+    def generate(self, labels: Tensor | None = None, *, output: str = "tensor", decode_batch: int | None = None, **settings):
+        """New images for labels (B,), for prompts (`text`), or without condition for a batch_size of them.
 
         Parameters
         ----------
         labels : Tensor (B,) int64, or None
-            Classes, of a model that knows classes.
-        text : str, list of str, or None
-            One prompt an image, or one for all (of `seeds` or a batch_size), of a model of captions.
+            Classes, of a model that knows classes; one of captions takes `text`: a prompt an image, or a single str for all.
         output : "tensor", "uint8" or "pil"
             Tensor (B, C, H, W) in [0, 1], uint8 array (B, H, W, C), or a list of PIL images.
         decode_batch : int, optional
             Images decoded at a time, to bound memory; 64 by default, and 1 where seeded images run one by one (`batch_invariant`).
         **settings
-            As in `BiGR.generate`: negative_text, seeds or generator, guidance_scale, ..., num_reveal_steps (masked), top_k (classes), ...
+            As in `BiGR.generate`: text and negative_text, seeds or generator, guidance_scale, ..., num_reveal_steps (masked), top_k (classes), ...
         """
         if output not in OUTPUTS:
             raise ValueError(f"output={output!r}; choose one of {', '.join(OUTPUTS)}.")
-        codes = self.generator.generate(labels, text=text, **settings)
+        codes = self.generator.generate(labels, **settings)
         alone = settings.get("seeds") is not None and runs_one_by_one(settings.get("batch_invariant"), codes.device)
         images = in_chunks(self.decode, codes, decode_batch if decode_batch is not None else 1 if alone else 64)
         return as_output(self.tokenizer.denormalize(images).clamp(0, 1), output)

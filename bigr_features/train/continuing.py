@@ -31,8 +31,6 @@ def start_from(start: BiGR, model: BiGR, source: str) -> None:
     ValueError
         If they do not fit; what differs is named.
     """
-    if not isinstance(start, BiGR):
-        raise ValueError(f"{source} holds a {type(start).__name__}, but a generator is trained; give the folder of one.")
     state = start.state_dict()
     if model.config.text is not None and start.config.text is None:
         state["class_embedding.weight"] = state["class_embedding.weight"][start.null_class :]

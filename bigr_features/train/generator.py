@@ -85,6 +85,8 @@ def train(config: TrainConfig) -> Path:
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
     identity = {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}
     start = None if config.weights is None else checkpoints.load_trained(config.weights)
+    if start is not None and not isinstance(start, BiGR):
+        raise ValueError(f"{config.weights} holds a {type(start).__name__}, but a generator is trained; give the folder of one.")
     if data.captions is not None:
         with accelerator.main_process_first():
             config = with_text(config, data.captions, None if start is None else start.config)

@@ -15,6 +15,7 @@ from bigr_features.models.text_config import TextConfig
 from bigr_features.models.text_encoders import load_text_encoder
 from bigr_features.train.caption_cache import CaptionCache
 from bigr_features.train.captions import TrainingCaptions
+from bigr_features.train.continuing import start_from, teach_classes
 from bigr_features.train.generator import train
 from bigr_features.train.sampler import SampledBatch
 
@@ -168,3 +169,30 @@ def test_what_cannot_be_trained_is_named(text_config, listing, tmp_path):
         train(text_config(text=str(folder), model=wide))
     with pytest.raises(ValueError, match="takes features of a t5 encoder; give its folder or name"):
         train(text_config(text=None, model=wide))
+
+
+def test_captions_are_taught_the_classes_of_a_trunk_before_it_goes_on():
+    torch.manual_seed(0)
+    classes = BiGR(GENERATOR).eval()
+    with torch.no_grad():
+        classes.class_embedding.weight.normal_()
+    names = ("bag", "boot", "coat")
+    text = TextConfig(width=16, num_heads=2, length=3, vocabulary=("a", *names), zero_init=True)
+    model = BiGR(GENERATOR.replace(text=text))
+    start_from(classes, model, "classes")
+    labels = np.arange(30) % 3
+    captions = TrainingCaptions([(names[label], f"a {names[label]}") for label in labels], seed=0)
+    captions.read_by(text, None, None)
+    trunk = {key: value.clone() for key, value in model.state_dict().items() if not key.startswith("text.")}
+    assert teach_classes(classes, model, captions, labels, np.arange(30), seed=0) > 0.95
+    given = model.eval().conditioned(model.captions(["a boot", "coat"]))
+    expected = classes.class_embedding.weight[[1, 2]]
+    assert (given.vector[:, 0] - expected).abs().mean() < 0.2 * expected.abs().mean()
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in trunk.items())
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_weights_of_a_model_of_captions_do_not_start_one_of_classes():
+    described = BiGR(GENERATOR.replace(text=TextConfig(width=16, num_heads=2, vocabulary=("a",))))
+    with pytest.raises(ValueError, match="was trained on captions; train with --text"):
+        start_from(described, BiGR(GENERATOR), "there")
