@@ -265,13 +265,13 @@ class BiGRBackbone(nn.Module):
         Parameters
         ----------
         labels : Tensor (B,) int64, or None
-            Classes, of a model that knows classes; one of captions takes `text`: a prompt an image, or a single str for all.
+            Classes; a model of captions takes `text` in their place: a prompt an image, or a single str for all.
         output : "tensor", "uint8" or "pil"
             Tensor (B, C, H, W) in [0, 1], uint8 array (B, H, W, C), or a list of PIL images.
         decode_batch : int, optional
             Images decoded at a time, to bound memory; 64 by default, and 1 where seeded images run one by one (`batch_invariant`).
         **settings
-            As in `BiGR.generate`: text and negative_text, seeds or generator, guidance_scale, ..., num_reveal_steps (masked), top_k (classes), ...
+            As in `BiGR.generate`: text, negative_text, seeds or generator, guidance_scale, ..., num_reveal_steps (masked), top_k, ...
         """
         if output not in OUTPUTS:
             raise ValueError(f"output={output!r}; choose one of {', '.join(OUTPUTS)}.")
