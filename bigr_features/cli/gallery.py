@@ -232,5 +232,8 @@ def _add(gallery, embedder, source: str, config) -> None:
     print(one_line(f"{source}: {len(report.ids)} added, {counts}"))
     for new, first in list(report.duplicates.items())[:10]:
         print(one_line(f"  copy: {gallery.item(new)['source']} = {gallery.item(first)['source'] if first in gallery else first}"))
-    if len(report.duplicates) > 10:
-        print(f"  and {len(report.duplicates) - 10} more copies")
+    for name, reason in report.skipped[:10]:
+        print(one_line(f"  unreadable: {name} ({reason})"))
+    rest = max(0, len(report.duplicates) - 10), max(0, len(report.skipped) - 10)
+    if any(rest):
+        print(f"  and {rest[0]} more copies, {rest[1]} more unreadable ones")
