@@ -188,7 +188,8 @@ def test_a_copy_taken_while_files_are_replaced_is_a_whole_state_or_says_copy_aga
             try:
                 opened = Gallery(copy, verify=True)
             except (FileNotFoundError, ValueError) as error:
-                assert "again" in str(error), error
+                if "again" not in str(error):
+                    raise
                 continue
             step = np.float32(opened.embedding["model"])
             numbers = [int(item[4:]) for item in opened.ids]
