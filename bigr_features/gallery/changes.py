@@ -13,7 +13,7 @@ import numpy as np
 from ..data.labels import renamed
 from ..nearest.settings import GallerySettings
 from ..storage.database import Database
-from ..storage.item_table import new_ids
+from ..storage.item_table import content_ids, new_ids
 from . import arguments
 from .arguments import as_list
 from .state import INSERT, LAYOUT, State
@@ -131,7 +131,9 @@ class Changes(Writing):
                 rows = arguments.new_rows(state.settings, state.dim, state.num_bits, *given)
                 rows.labels, state.class_names = renamed(rows.labels, class_names, state.class_names)
                 how = "number" if ids is None else copies
-                rows.ids, duplicates = new_ids(self.__contains__, ids or arguments.content_ids(rows), len(rows), how)
+                rows.ids, duplicates = new_ids(
+                    self.__contains__, ids or content_ids(rows.bits if rows.features is None else rows.features), len(rows), how
+                )
                 self._append(state, rows)
                 all_ids += rows.ids
                 all_copies |= duplicates
