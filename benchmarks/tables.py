@@ -344,13 +344,13 @@ def clusters_section() -> str:
     )
 
 
-RECIPES = """The shipped `bigr_nano` was made by these commands, on one CPU core each; `$DATA` is `zalando-datasets/fashion_mnist` or a folder with its parquet
+RECIPES = """The shipped `bigr_nano` was made by these commands, on one CPU core each, in bf16; `$DATA` is `zalando-datasets/fashion_mnist` or a folder with its parquet
 files. The tokenizer and its codes:
 
 ```bash
 bigr train-tokenizer --source $DATA --out runs/tokenizer --steps 3500 --batch-size 32 --learning-rate 2e-3 --threads 1
 bigr encode --tokenizer runs/tokenizer/model --source $DATA --out runs/codes
-TRAIN="bigr train --codes runs/codes --tokenizer runs/tokenizer/model --batch-size 64 --learning-rate 1e-3 --precision bf16 \\
+TRAIN="bigr train --codes runs/codes --tokenizer runs/tokenizer/model --batch-size 64 --learning-rate 1e-3 \\
     --validation 2000 --threads 1"
 ```
 

@@ -6,6 +6,19 @@ Importing this package registers its models with timm: `timm.create_model("bigr_
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors see
+    from .backbones.weights import load_weights
+    from .evaluate.knn import KNNClassifier
+    from .evaluate.linear_probe import LinearProbe
+    from .features.extract import extract_features
+    from .features.store import FeatureStore
+    from .gallery import Gallery
+    from .models.autoencoder import BinaryAutoencoder
+    from .models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+    from .models.generator import BiGR
+    from .models.vq_autoencoder import VQAutoencoder
 
 __version__ = "0.1.0"
 
@@ -18,9 +31,9 @@ _HOMES = {
     "GeneratorConfig": ".models.config",
     "KNNClassifier": ".evaluate.knn",
     "LinearProbe": ".evaluate.linear_probe",
-    "TokenizerConfig": ".models.config",
+    "TokenizerConfig": ".models.tokenizer_config",
     "VQAutoencoder": ".models.vq_autoencoder",
-    "VQTokenizerConfig": ".models.config",
+    "VQTokenizerConfig": ".models.tokenizer_config",
     "extract_features": ".features.extract",
     "load_weights": ".backbones.weights",
 }
@@ -41,7 +54,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -56,3 +69,4 @@ def _only_help_is_asked() -> bool:
 
 if not _only_help_is_asked():
     import_module(".backbones.bigr", __name__)  # registers the models
+    import_module(".backbones.baselines", __name__)

@@ -11,6 +11,7 @@ from torch import nn
 from .. import checkpoints
 from ..models.presets import PRESETS, is_preset_field, preset_configs
 from .backbone import BiGRBackbone
+from .baselines import load_bits
 from .bigr import checkpoint_filter_fn
 from .parts import read_parts
 
@@ -40,6 +41,10 @@ def load_weights(model: nn.Module | str, path: str | Path, **arguments) -> nn.Mo
         arguments that would fit where the weights come with their configuration.
     """
     path = checkpoints.checked_weights(path)
+    if model == "bits":
+        return load_bits(path).eval()
+    if model == "pixels":
+        raise ValueError(f"pixels have no weights, but {path} was given; leave it out.")
     if isinstance(model, str):
         arguments = {"num_classes": 0, **arguments}
         if model.split(".")[0] in PRESETS:

@@ -78,7 +78,8 @@ def load_parts(folder: str | Path) -> list[nn.Module] | None:
     if (folder / "tokenizer" / "config.json").is_file():
         if settings is not None:
             return [load_trained(folder), load_model(folder / "tokenizer")]
-        generators = sorted(path.parent for path in folder.glob("*/config.json") if path.parent.name != "tokenizer")
+        described = sorted(path.parent for path in folder.glob("*/config.json") if path.parent.name != "tokenizer")
+        generators = [path for path in described if not (path / "manifest.json").is_file()]  # a cache of codes may lie here too
         if len(generators) != 1:
             names = some([path.name for path in generators])
             raise ValueError(f"{folder} holds {len(generators)} generators beside the tokenizer ({names}); name the folder of one.")
@@ -92,6 +93,28 @@ def load_parts(folder: str | Path) -> list[nn.Module] | None:
         raise FileNotFoundError(
             f"the run {folder} has no tokenizer beside its generator: it stopped before its first step; start it again."
         )
+    return None
+
+
+def class_names_of(path: str | Path) -> list[str] | None:
+    """Names of the classes that a generator was trained on, by number, where its folder knows them; None otherwise.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for `load_parts`; or a file, beside which a config.json of ours may lie.
+    """
+    path = Path(path).expanduser()
+    folder = path if path.is_dir() else path.parent
+    beside = [] if not path.is_dir() else [file.parent for file in folder.glob("*/config.json") if file.parent.name != "tokenizer"]
+    for place in (folder, folder / "model", *beside):
+        try:
+            content = json.loads((place / "config.json").read_text())
+        except (OSError, ValueError):
+            continue
+        names = content.get("class_names") if isinstance(content, dict) else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
     return None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 from ..models.vq_autoencoder import VQAutoencoder
 from ..storage.atomic import write_atomically
 from ..storage.json_files import write_json
@@ -24,7 +26,12 @@ KINDS = {
 }
 
 
-def save_model(model: BinaryAutoencoder | VQAutoencoder | BiGR, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+def save_model(
+    model: BinaryAutoencoder | VQAutoencoder | BiGR,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
     """Write `model.safetensors` and `config.json` into a folder; each file appears whole or not at all.
 
     Parameters
@@ -35,6 +42,8 @@ def save_model(model: BinaryAutoencoder | VQAutoencoder | BiGR, folder: str | Pa
         Created if missing.
     dtype : torch.dtype, optional
         Store floats in it; as they are by default.
+    class_names : sequence of str, optional
+        Names of the classes of a generator, by number; `folders.class_names_of` gives them back.
     """
     kind = type(model).__name__
     if kind not in KINDS:
@@ -43,6 +52,8 @@ def save_model(model: BinaryAutoencoder | VQAutoencoder | BiGR, folder: str | Pa
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     config = {"format": FORMAT_VERSION, "kind": kind, "config": model.config.to_dict()}
+    if class_names is not None:
+        config["class_names"] = list(class_names)
     write_atomically(folder / "model.safetensors", safetensors.torch.save(state))
     write_json(folder / "config.json", config)
 

@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 
 from ..data.pixels import to_pil
+from ..functional.printing import one_line
+from ..functional.progress import progress
 from ..plots import pictures
 from ..sampling.noise import check_seed
 from ..sampling.settings import SamplingSettings
+from .classes import class_number
 from .drawing_options import DrawingConfig
-
-_BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
 
 
 class Session:
-    """One run of a command: the model, its settings, and the steps that were seen of the first image."""
+    """One run of a command: the model, its settings (labels as numbers), and the steps that were seen of the first image."""
 
-    def __init__(self, config: DrawingConfig, command: str, model):
-        self.config, self.command, self.model = config, command, model
+    def __init__(self, config: DrawingConfig, command: str, model, class_names: Sequence[str] | None = None):
+        self.config, self.command, self.model, self.class_names = config, command, model, class_names
         self.null_class = model.generator.null_class
         generator = model.generator.config
         if (config.strip or config.gif) and (generator.causal or generator.categorical):
@@ -35,6 +36,11 @@ class Session:
         self.steps: list = []
         self.seeds: list[int] = []
 
+    def title(self, label: int) -> str:
+        """Name of a class for a caption; "class 3" where classes have no names."""
+        known = self.class_names is not None and label < len(self.class_names)
+        return one_line(self.class_names[label]) if known else f"class {label}"
+
     def draw(self, count: int, function: Callable[[slice, dict], Tensor], *, seeds: Sequence[int] | None = None, passes: int = 1) -> Tensor:
         """Images of `function(part, settings)` for parts of `count` images, under a progress bar.
 
@@ -45,14 +51,12 @@ class Session:
         passes : int
             How often `function` goes through all reveal steps.
         """
-        from tqdm import tqdm
-
         self.seeds = [check_seed(self.config.seed + i) for i in range(count)] if seeds is None else [check_seed(seed) for seed in seeds]
         parts = [slice(start, min(start + self.config.batch_size, count)) for start in range(0, count, self.config.batch_size)]
         generator = self.model.generator.config
         steps = generator.num_tokens if generator.causal else self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
         images, seen = [], []
-        with tqdm(total=len(parts) * passes * steps, desc=self.command, bar_format=_BAR) as bar:
+        with progress(total=len(parts) * passes * steps, unit="step", desc=self.command) as bar:
 
             def on_step(step) -> None:
                 seen.append(step.step)
@@ -120,7 +124,21 @@ def session(config: DrawingConfig, command: str) -> Session:
     check_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    return Session(config, command, load_generator(config.model, config.weights, config.device, config.model_args))
+    model = load_generator(config.model, config.weights, config.device, config.model_args)
+    names = names_of_classes(config.model, config.weights)
+    if getattr(config, "labels", None):
+        config = dataclasses.replace(config, labels=tuple(class_number(str(label), names) for label in config.labels))
+    return Session(config, command, model, names)
+
+
+def names_of_classes(name: str, weights: Path | None) -> list[str] | None:
+    """Names of the classes of a generator, by number, where its weights know them."""
+    import timm
+
+    from ..checkpoints import class_names_of
+
+    path = weights if weights is not None else getattr(timm.get_pretrained_cfg(name), "file", None)
+    return None if path is None else class_names_of(path)
 
 
 def load_generator(name: str, weights: Path | None, device: str, arguments: Sequence[str] = ()):

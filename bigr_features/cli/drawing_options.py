@@ -62,8 +62,8 @@ class GenerateConfig(DrawingConfig):
     ----------
     out : str
         PNG with the grid: one column per class. Settings and seeds are inside (PNG text "bigr_features").
-    labels : tuple of int
-        Classes to draw; all classes of the model by default, if it has at most 20.
+    labels : tuple of str
+        Classes to draw, by name or number; all classes of the model by default, if it has at most 20.
     num_per_label : int
         Images of each class. Image i of all has seed + i, and is the same whatever else is drawn.
     unconditional : int
@@ -71,7 +71,7 @@ class GenerateConfig(DrawingConfig):
     """
 
     out: str = "generated.png"
-    labels: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
     num_per_label: int = 2
     unconditional: int = 0
 
@@ -84,7 +84,7 @@ class InterpolateConfig(DrawingConfig):
     ----------
     out : str
         PNG with one row of images for each seed. Settings are inside.
-    labels : tuple of int
+    labels : tuple of str
         Two or more classes, gone through in this order; by default the first two of the model.
     num_images : int
         Images on the way, the ends included.
@@ -95,7 +95,7 @@ class InterpolateConfig(DrawingConfig):
     """
 
     out: str = "interpolated.png"
-    labels: tuple[int, ...] = (0, 1)
+    labels: tuple[str, ...] = ("0", "1")
     num_images: int = 8
     mixture: tuple[float, ...] = ()
     num_rows: int = 2
@@ -109,14 +109,14 @@ class EditingConfig(DrawingConfig):
     ----------
     images : tuple of str
         Picture files, at least as large as the model's images and centre-cropped to them; or sample:fashion_mnist:NUMBER.
-    labels : tuple of int
-        One class for all pictures, or one each; none draws without a class, and guidance has no effect then.
+    labels : tuple of str
+        One class for all pictures, or one each, by name or number; none draws without a class, and guidance has no effect then.
     num_reveal_steps : int, optional
         At most the number of drawn tokens; by default 20, of which those that would draw nothing are skipped.
     """
 
     images: tyro.conf.Positional[tuple[str, ...]]
-    labels: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
     num_reveal_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -135,6 +135,8 @@ class RegionConfig(EditingConfig):
     mask : str
         Region: center, left, right, top, bottom (halves), box:TOP,LEFT,HEIGHT,WIDTH in pixels of the model, alpha (transparent pixels), or
         a file of the picture's size (bright = draw anew).
+    resize_mask : bool
+        Take a mask file of another size than the picture, stretched to it.
     conceal : bool
         Hide what is under the mask from the encoder too, which otherwise lets known tokens see a little of it.
     blend : bool
@@ -142,6 +144,7 @@ class RegionConfig(EditingConfig):
     """
 
     mask: str = "center"
+    resize_mask: bool = False
     conceal: bool = False
     blend: bool = False
 
@@ -167,8 +170,8 @@ class EditConfig(RegionConfig):
     ----------
     out : str
         PNG with picture, region and one result for each class. Settings and seeds are inside.
-    labels : tuple of int
-        Classes to draw, each for every picture; all classes of the model by default, if it has at most 20.
+    labels : tuple of str
+        Classes to draw, by name or number, each for every picture; all classes of the model by default, if it has at most 20.
     """
 
     out: str = "edited.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +11,20 @@ import torch
 from torch import Tensor
 
 from ..data.pixels import to_uint8
+from ..functional.printing import one_line
 from ..plots import pictures
 from ..sampling import editing, regions
 from .drawing import Session, no_null, session
 from .drawing_options import EditConfig, EditingConfig, EnrichConfig, InpaintConfig, OutpaintConfig
+from .model_choice import is_grey_trained
+
+log = logging.getLogger(__name__)
 
 
 def inpaint(config: InpaintConfig) -> None:
     """Run `bigr inpaint`."""
     run = session(config, "inpaint")
+    config = run.config
     images, masks = read_pictures(config, run)
     labels = labels_of(config, run)
     options = {"conceal": config.conceal, "blend": config.blend}
@@ -31,6 +37,7 @@ def inpaint(config: InpaintConfig) -> None:
 def edit(config: EditConfig) -> None:
     """Run `bigr edit`."""
     run = session(config, "edit")
+    config = run.config
     no_null(config.labels, run, "an edit")
     if run.model.generator.config.unconditional:
         raise ValueError(f"{config.model} was trained without labels, and an edit needs classes; take another model, or `bigr inpaint`.")
@@ -51,7 +58,7 @@ def edit(config: EditConfig) -> None:
     given = to_uint8(images)
     sheet = pictures.sheet(
         [[one, pictures.tint(one, mask.numpy()), *own] for one, mask, own in zip(given, masks, cells, strict=True)],
-        columns=["given", "to draw", *(f"class {label}" for label in classes)],
+        columns=["given", "to draw", *map(run.title, classes)],
     )
     names = [f"{stem}_class_{label}" for stem in stems(config.images) for label in classes]
     run.save(sheet, results, names, labels=labels.tolist(), mask=config.mask, conceal=config.conceal, blend=config.blend)
@@ -60,6 +67,7 @@ def edit(config: EditConfig) -> None:
 def outpaint(config: OutpaintConfig) -> None:
     """Run `bigr outpaint`."""
     run = session(config, "outpaint")
+    config = run.config
     grid, size = run.model.generator.config.grid_size, run.model.img_size
     margin = round(grid * (1 - config.keep) / 2) if 0 < config.keep < 1 else 0
     if not 0 < margin < grid / 2:
@@ -86,6 +94,7 @@ def outpaint(config: OutpaintConfig) -> None:
 def enrich(config: EnrichConfig) -> None:
     """Run `bigr enrich`."""
     run = session(config, "enrich")
+    config = run.config
     size = run.model.img_size
     if not 0 <= config.shrink_to <= size:
         raise ValueError(f"--shrink-to {config.shrink_to} was given; give 1..{size} pixels, or 0 to leave the pictures as they are.")
@@ -114,6 +123,7 @@ def read_pictures(config: EditingConfig, run: Session, wants_mask: bool = True) 
     images, masks = [], []
     for source in config.images:
         picture = open_picture(source, sample_size=size)
+        warn(picture, source, run)
         mask = config.mask if wants_mask else "none"
         images.append(picture_pixels(picture, size, channels, source, allow_transparency=mask == "alpha"))
         if mask == "alpha":
@@ -123,9 +133,21 @@ def read_pictures(config: EditingConfig, run: Session, wants_mask: bool = True) 
             masks.append(torch.from_numpy(crop_mask(transparent, size)))
         elif wants_mask:
             named = named_mask(mask, size)
-            masks.append(named if named is not None else torch.from_numpy(crop_mask(read_mask(mask, picture, source), size)))
+            masks.append(
+                named if named is not None else torch.from_numpy(crop_mask(read_mask(mask, picture, source, config.resize_mask), size))
+            )
     stacked = to_images(np.stack(images))
     return stacked, torch.stack(masks) if masks else None
+
+
+def warn(picture, source: str, run: Session) -> None:
+    """Log what the model does not see of a picture: colours, if it is grey-trained; most pixels, if it is small."""
+    from ..data.fitness import described, unseen
+
+    grey = is_grey_trained(run.model, run.config.model, run.config.weights is not None)
+    lost = unseen(picture, grey, run.model.img_size)
+    if lost:
+        log.warning("%s", one_line(f"{source}: {described(lost, grey, run.model.img_size)}"))
 
 
 def named_mask(name: str, size: int) -> Tensor | None:
@@ -147,6 +169,7 @@ def read_small(source: str, config: EnrichConfig, run: Session) -> Tensor:
     from ..data.single import open_picture, picture_pixels
 
     picture = open_picture(source, sample_size=run.model.img_size)
+    warn(picture, source, run)
     side = min(*picture.size, run.model.img_size)
     side = min(side, config.shrink_to) if config.shrink_to else side
     return to_images(picture_pixels(picture, side, run.model.in_chans, source)[None])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..features.settings import ExtractionSettings
+from .model_choice import model_for, warn_of_unseen
 from .models import WeightsOptions, build
 
 
@@ -18,8 +19,9 @@ class ExtractConfig(WeightsOptions, ExtractionSettings):
 
     Parameters
     ----------
-    model : str
-        Name of any timm model, such as bigr_nano.fashion_mnist or vit_small_patch16_224.
+    model : str, optional
+        Name of any timm model, such as bigr_nano.fashion_mnist or vit_small_patch16_224; pixels and bits (of a tokenizer, by default that
+        of bigr_nano) are baselines. Needed for images of your own; bigr_nano.fashion_mnist for a sample that ships.
     out : Path
         Folder of the store.
     rank : int, optional
@@ -32,7 +34,7 @@ class ExtractConfig(WeightsOptions, ExtractionSettings):
         GPUs per Ray worker.
     """
 
-    model: str
+    model: str | None = None
     out: Path
     rank: int | None = None
     world_size: int | None = None
@@ -42,11 +44,12 @@ class ExtractConfig(WeightsOptions, ExtractionSettings):
 
 def extract(config: ExtractConfig) -> None:
     """Run the command; says what was written."""
-    from ..data.sources import require_source
+    from ..data.sources import open_items, require_source
 
     require_source(config.source, config.split)
     import torch
 
+    config = replace(config, model=model_for(config.model, config.source))
     from ..features.extraction import extract_to_store, ranks_of_environment
     from ..functional.inference import local_device
 
@@ -59,6 +62,7 @@ def extract(config: ExtractConfig) -> None:
         raise ValueError(f"--ray {config.ray} and world size {world_size} were given; Ray spreads the work itself, so give one of them.")
     settings = ExtractionSettings(**{field.name: getattr(config, field.name) for field in fields(ExtractionSettings)})
     model = build(config).to("cpu" if config.ray else local_device(config.device))
+    warn_of_unseen(model, config.model, bool(config.weights), open_items(config.source, config.split, config.labels))
     described = dict(name=" ".join([config.model, *config.model_args]), weights=config.origin)
     if config.ray:
         from ..features.extraction_ray import extract_with_ray

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from ..functional.printing import one_line
-from .gallery_model import DEFAULT_MODEL, ReadingOptions, described, embedder_for, embedder_of
+from .gallery_model import ReadingOptions, described, embedder_for, embedder_of
+from .model_choice import model_for, warn_of_unseen
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,9 @@ class IndexConfig(ReadingOptions):
     split : str
         Split of the data set.
     limit : int, optional
-        Number of images to take, the first ones; by default all.
+        Number of images to take, drawn by class; by default all.
+    labels : bool
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     pooling : str
         Pooling of the layer's tokens: mean, cls, max, concat or quarters.
     metric : str
@@ -63,9 +66,10 @@ class IndexConfig(ReadingOptions):
     feature: str | None = None
     split: str = "train"
     limit: int | None = None
-    pooling: str = "mean"
-    metric: str = "cosine"
-    binarize: str | None = None
+    labels: bool = True
+    pooling: Literal["mean", "cls", "max", "concat", "quarters"] = "mean"
+    metric: Literal["cosine", "hamming", "two_stage"] = "cosine"
+    binarize: Literal["sign", "itq"] | None = None
     num_bits: int | None = None
     index: str = "auto"
     effort: int | None = None
@@ -87,7 +91,9 @@ class AddConfig(ReadingOptions):
     split : str
         Split of the data sets.
     limit : int, optional
-        Number of images to take of each, the first ones; by default all.
+        Number of images to take of each, drawn by class; by default all.
+    labels : bool
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     thumbnail_size : int
         Pixels per side of the pictures kept for result sheets; 0 for none.
     commit_every : int
@@ -98,6 +104,7 @@ class AddConfig(ReadingOptions):
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
     split: str = "train"
     limit: int | None = None
+    labels: bool = True
     thumbnail_size: int = 128
     commit_every: int = 20_000
 
@@ -123,6 +130,7 @@ class RemoveConfig:
 
 def index(config: IndexConfig) -> None:
     """Run `bigr index`."""
+    from ..data.sources import require_source
     from ..gallery import Gallery, GallerySettings
 
     if (config.dataset is None) == (config.store is None):
@@ -135,7 +143,8 @@ def index(config: IndexConfig) -> None:
         gallery = Gallery.from_store(config.out, FeatureStore(config.store), config.feature, **fields)
         print(described(gallery))
         return
-    embedder = embedder_of(config, settings, config.model or DEFAULT_MODEL, config.layer, config.pooling)
+    require_source(config.dataset, config.split)
+    embedder = embedder_of(config, settings, model_for(config.model, config.dataset), config.layer, config.pooling)
     embedder.check_index()
     if (config.out / DATABASE).is_file():
         gallery = _begun(config, settings, embedder)
@@ -160,7 +169,12 @@ def _begun(config: IndexConfig, settings, embedder):
 
     gallery = Gallery(config.out)
     if gallery.settings not in (settings, settings.replaced(index="flat")):
-        raise FileExistsError(f"{config.out} holds a gallery of other settings ({gallery.settings}); give another --out, or `bigr add`.")
+        found = gallery.settings.as_json()
+        found |= {"index": settings.index} if found["index"] == "flat" else {}  # of a gallery that is not finished
+        from ..functional.checks import differences
+
+        differing = "; ".join(differences(settings.as_json(), found))
+        raise FileExistsError(f"{config.out} holds a gallery of other settings: {differing}. Give another --out, or `bigr add`.")
     gallery.check_embedding(embedder.description)
     log.info("%s is there already, with %d images; going on", config.out, len(gallery))
     return gallery
@@ -204,11 +218,15 @@ def remove(config: RemoveConfig) -> None:
 
 def _add(gallery, embedder, source: str, config) -> None:
     """Add a source, and say what became of its images."""
+    from ..data.sources import open_items
     from ..gallery.images import add_images
 
+    made = embedder.description
+    own_weights = made["weights"] != "pretrained"
+    warn_of_unseen(embedder.model, made["model"], own_weights, open_items(source, config.split, config.labels))
     report = add_images(
-        gallery, embedder, source, config.split, limit=config.limit, batch_size=config.batch_size, commit_every=config.commit_every,
-        thumbnail_size=config.thumbnail_size, num_workers=config.num_workers,
+        gallery, embedder, source, config.split, limit=config.limit, labelled=config.labels, batch_size=config.batch_size,
+        commit_every=config.commit_every, thumbnail_size=config.thumbnail_size, num_workers=config.num_workers,
     )  # fmt: skip
     counts = f"{report.known} there already, {len(report.duplicates)} copies, {len(report.skipped)} unreadable"
     print(one_line(f"{source}: {len(report.ids)} added, {counts}"))

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from .models import WeightsOptions, build
 
-DEFAULT_MODEL = "bigr_nano.fashion_mnist"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(WeightsOptions):
@@ -17,16 +15,18 @@ class ModelOptions(WeightsOptions):
     Parameters
     ----------
     model : str, optional
-        Name of any timm model; by default bigr_nano.fashion_mnist, or the one that the gallery was made with.
-    layer : int, optional
-        Number of the layer, 0-based, negative from the end; by default 6 of bigr_nano.fashion_mnist (the best of its layers), the
-        feature layer of another BiGR model, the last layer of any other model, or that of the gallery.
+        Name of any timm model, or a baseline: pixels, or bits of a tokenizer; by default the one that the gallery was made with. For a new
+        gallery of images of your own it must be given.
+    layer : int or str, optional
+        Number of the layer, 0-based, negative from the end, or head, which is what a model gives its classifier; by default 6 of
+        bigr_nano.fashion_mnist (the best of its layers), the feature layer of another BiGR model, the head of any other model, or that
+        of the gallery.
     seed : int
         Seed of random weights.
     """
 
     model: str | None = None
-    layer: int | None = None
+    layer: int | str | None = None
     seed: int = 0
 
 
@@ -50,7 +50,7 @@ class ReadingOptions(ModelOptions):
             raise ValueError(f"--batch-size {self.batch_size} --num-workers {self.num_workers}; expected 1 or more, and 0 or more.")
 
 
-def embedder_of(config: ModelOptions, settings, name: str, layer: int | None, pooling: str):
+def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | None, pooling: str):
     """The model that options name, ready to read images."""
     from dataclasses import replace
 

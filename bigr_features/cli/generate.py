@@ -15,6 +15,7 @@ NUM_UNCONDITIONAL = 16  # of a model that was trained without labels, if no numb
 def generate(config: GenerateConfig) -> None:
     """Run `bigr generate`."""
     run = session(config, "generate")
+    config = run.config
     if config.num_per_label < 1:
         raise ValueError(f"--num-per-label {config.num_per_label} was given; give 1 or more.")
     if config.unconditional < 0:
@@ -30,7 +31,7 @@ def generate(config: GenerateConfig) -> None:
     images = run.draw(len(labels), lambda part, calls: run.model.generate(labels[part], **calls))
     cells = to_uint8(images)
     wide = len(classes) if not without_class else min(8, rows)
-    columns = [f"class {label}" for label in classes] if not without_class else None
+    columns = [run.title(label) for label in classes] if not without_class else None
     grid = pictures.sheet([cells[start : start + wide] for start in range(0, len(cells), wide)], columns=columns)
     run.save(grid, images, labels=labels.tolist())
 
@@ -40,6 +41,7 @@ def interpolate(config: InterpolateConfig) -> None:
     from ..sampling import interpolation
 
     run = session(config, "interpolate")
+    config = run.config
     no_null(config.labels, run, "interpolation")
     if run.model.generator.config.unconditional:
         raise ValueError(f"{config.model} was trained without labels, and there is nothing to interpolate between; take another model.")
@@ -55,7 +57,10 @@ def interpolate(config: InterpolateConfig) -> None:
     seeds = [config.seed + row for row in range(config.num_rows) for _ in weights]
     images = run.draw(len(rows), lambda part, calls: interpolation.interpolate(run.model, config.labels, rows[part], **calls), seeds=seeds)
     cells = to_uint8(images)
-    columns = ["\n".join(f"{weight:.0%} of {label}" for label, weight in zip(config.labels, row, strict=True) if weight) for row in weights]
+    columns = [
+        "\n".join(f"{weight:.0%} of {run.title(label)}" for label, weight in zip(config.labels, row, strict=True) if weight)
+        for row in weights
+    ]
     lines = [cells[start : start + len(weights)] for start in range(0, len(cells), len(weights))]
     run.save(pictures.sheet(lines, columns=columns), images, classes=list(config.labels), weights=rows.tolist())
 
@@ -65,5 +70,6 @@ def _classes(config: GenerateConfig, run: Session) -> list[int]:
         no_null(config.labels, run, "generation without --unconditional")
         return list(config.labels)
     if run.null_class > 20:
-        raise ValueError(f"{config.model} has {run.null_class} classes, too many for one grid; name some, such as --labels 1 2 3.")
+        some = " ".join(run.class_names[:2]) if run.class_names else "1 2 3"
+        raise ValueError(f"{config.model} has {run.null_class} classes, too many for one grid; name some, such as --labels {some}.")
     return list(range(run.null_class))

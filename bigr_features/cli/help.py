@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import typing
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ GROUPS = {
         "probe": "Measure a store by a linear probe.",
         "knn": "Measure a store by k nearest neighbours.",
         "sweep": "Compare every layer and pooling of a store.",
+        "classify": "Classify by a generator's likelihoods, untrained.",
         "plot": "Draw clusters of classes: t-SNE, UMAP or PCA.",
         "report": "Put results of probe, knn and sweep into one table.",
     },
@@ -53,6 +55,7 @@ def overview(commands: Iterable[str]) -> str:
     lines += ["Features, search, generation and training with BiGR and any timm model.", ""]
     for group, named in GROUPS.items():
         lines += [f"{group}:", *(f"  {name:<{wide}}{text}" for name, text in named.items()), ""]
+    lines += ["Every command takes --quiet (results and warnings only) and --verbose."]
     lines += ["bigr --version shows the version. BIGR_TRACEBACK=1 in the environment shows", "where an error came from."]
     return "\n".join(lines)
 
@@ -86,11 +89,25 @@ def unknown_option(command: str, settings: type, args: list[str]) -> str | None:
 def options_of(settings: type) -> list[str]:
     """The options of a command, of flags both forms."""
     hints = typing.get_type_hints(settings)
-    known = ["--help"]
+    known = ["--help", "--quiet", "--verbose"]
     for field in dataclasses.fields(settings):
         name = field.name.replace("_", "-")
         known += [f"--{name}", f"--no-{name}"] if hints[field.name] is bool else [f"--{name}"]
     return known
+
+
+def own_first(settings: type) -> type:
+    """The settings of a command in the order of its help: what it needs, its own options, and those that it shares with others."""
+    owner: dict[str, int] = {}
+    for place, base in enumerate(settings.__mro__):
+        for name in inspect.get_annotations(base):
+            owner.setdefault(name, place)
+    known = settings.__dataclass_fields__
+    optional = {
+        name: field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING for name, field in known.items()
+    }
+    settings.__dataclass_fields__ = {name: known[name] for name in sorted(known, key=lambda name: (optional[name], owner[name]))}
+    return settings
 
 
 def near(word: str, known: Iterable[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import logging
 import os
 import signal
 import sqlite3
@@ -12,8 +11,9 @@ import sys
 
 from ..functional.printing import one_line
 from .errors import explained, interrupted
-from .help import overview, unknown_command, unknown_option
+from .help import overview, own_first, unknown_command, unknown_option
 from .idle import refuse_idle
+from .loudness import logged, loudness_of
 
 # name: (module and class of the settings, module and function that takes them); a command imports its own only, and --help no function
 COMMANDS = {
@@ -25,6 +25,7 @@ COMMANDS = {
     "probe": (".probe:ProbeConfig", ".probe:probe"),
     "knn": (".probe:KNNConfig", ".probe:knn"),
     "sweep": (".probe:SweepConfig", ".probe:sweep"),
+    "classify": (".classify:ClassifyConfig", ".classify:classify"),
     "plot": (".plot:PlotConfig", ".plot:plot"),
     "report": (".report:ReportConfig", ".report:report"),
     "index": (".gallery:IndexConfig", ".gallery:index"),
@@ -60,17 +61,15 @@ def main(args: list[str] | None = None) -> None:
 
         print(f"bigr {__version__}")
         sys.exit(0)
+    args, loudness = loudness_of(args)
     name, settings = args[0], None
     if name not in COMMANDS:
         _stop_at_usage(unknown_command(name, COMMANDS))
     try:
         settings = _parsed(name, args[1:])
         refuse_idle(name, settings)
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Lines("%(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
-        logging.getLogger("faiss").setLevel(logging.WARNING)  # at INFO it lists the libraries that it tries to load
-        _named(COMMANDS[name][1])(settings)
+        with logged(loudness):
+            _named(COMMANDS[name][1])(settings)
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
@@ -85,7 +84,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _parsed(name: str, args: list[str]):
     """Settings of a command; ends with 2 for options that it does not have, as the parser does for values."""
-    kind = _named(COMMANDS[name][0])
+    kind = own_first(_named(COMMANDS[name][0]))
     args = _renamed(kind, args)
     wrong = unknown_option(name, kind, args)
     if wrong is not None:
@@ -105,25 +104,20 @@ def _stop_at_usage(message: str) -> None:
 
 
 def _renamed(settings: type, args: list[str]) -> list[str]:
-    """The arguments with --weights in place of --checkpoint, its former name, which is said."""
+    """The arguments with the present names of options that were called otherwise, which is said."""
     known = {field.name for field in dataclasses.fields(settings)}
-    if "checkpoint" in known or "weights" not in known or _value(args, "--checkpoint") is None:
-        return args
-    print("--checkpoint is called --weights now", file=sys.stderr)
-    return [arg.replace("--checkpoint", "--weights", 1) if arg.partition("=")[0] == "--checkpoint" else arg for arg in args]
+    for former, name in {"checkpoint": "weights", **getattr(settings, "former_names", {})}.items():
+        option, now = (f"--{word.replace('_', '-')}" for word in (former, name))
+        if former not in known and name in known and _value(args, option) is not None:
+            print(f"{option} is called {now} now", file=sys.stderr)
+            args = [arg.replace(option, now, 1) if arg.partition("=")[0] == option else arg for arg in args]
+    return args
 
 
 def _named(place: str):
     """The class or function at "module:name"."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module, __package__), name)
-
-
-class _Lines(logging.Formatter):
-    """Messages of one line or several, without characters that steer a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(one_line, super().format(record).split("\n")))
 
 
 def _starting_point(name: str, settings: type, args: list[str]):
@@ -135,7 +129,7 @@ def _starting_point(name: str, settings: type, args: list[str]):
 
         if preset is not None:
             raise ValueError("both --config and --preset were given, and each names a model; give one of them.")
-        return read_config(settings, config)
+        return _with_free_model(read_config(settings, config))
     if preset is None or "preset" not in known:
         return None
     from ..models.presets import GENERATORS, TOKENIZERS
@@ -150,7 +144,17 @@ def _starting_point(name: str, settings: type, args: list[str]):
         for field in dataclasses.fields(settings)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return settings(**required, preset=preset, model=sizes[preset])
+    from ..train.recipes import GENERATOR_RECIPES, TOKENIZER_RECIPES
+
+    recipe = (TOKENIZER_RECIPES if name == "train-tokenizer" else GENERATOR_RECIPES).get(preset, {})
+    return _with_free_model(settings(**required, preset=preset, model=sizes[preset], **recipe))
+
+
+def _with_free_model(settings):
+    """Settings whose model has no number that follows from others, so that --model.* may change those others."""
+    if hasattr(settings, "model"):
+        object.__setattr__(settings, "model", settings.model.without_derived())
+    return settings
 
 
 def _value(args: list[str], option: str) -> str | None:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..functional.progress import progress as progress_of
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
@@ -63,8 +65,6 @@ def load_network(config: NetworkOptions):
 
 @contextmanager
 def progress(total: int, what: str, unit: str = "image"):
-    """A progress bar; gives the function that advances it."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, unit=unit) as bar:
+    """Progress; gives the function that advances it."""
+    with progress_of(total=total, desc=what, unit=unit) as bar:
         yield bar.update

@@ -56,6 +56,8 @@ def build(config: WeightsOptions):
     import timm
     import torch
 
+    from ..backbones.baselines import BASELINES
+
     arguments = parse_arguments(config.model_args)
     name = config.model.split(".")[0]
     if ":" not in config.model and not timm.is_model(name):
@@ -64,7 +66,7 @@ def build(config: WeightsOptions):
     if config.random and config.weights:
         raise ValueError("--random and --weights were both given; give one of them.")
     pretrained = not config.random and not config.weights
-    if pretrained and ":" not in config.model and not timm.is_model_pretrained(config.model):
+    if pretrained and config.model not in BASELINES and ":" not in config.model and not timm.is_model_pretrained(config.model):
         raise ValueError(f"{config.model} has no pretrained weights; name a model that has, or give --weights PATH or --random.")
     if config.random:
         log.warning("RANDOM weights: the features of %s say nothing about a trained model", config.model)

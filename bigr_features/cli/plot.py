@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -26,10 +26,10 @@ class PlotConfig:
 
     Parameters
     ----------
-    stores : tuple of Path
-        Feature stores, one for each model to compare.
+    stores : tuple of str
+        Feature stores, one for each model to compare; STORE:FEATURE takes one feature of a store, such as a:block5_mean b:head.
     names : tuple of str
-        Features, such as block3_mean block5_mean; all of each store by default.
+        Features, such as block3_mean block5_mean; all of each store by default. Not needed of stores that name theirs.
     method : str
         tsne, umap or pca.
     out : Path
@@ -64,9 +64,9 @@ class PlotConfig:
         Dots per inch.
     """
 
-    stores: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    stores: Annotated[tuple[str, ...], tyro.conf.Positional]
     names: tuple[str, ...] = ()
-    method: str = "tsne"
+    method: Literal["tsne", "umap", "pca"] = "tsne"
     out: Path = Path("plot.png")
     html: Path | None = None
     scores: Path | None = None
@@ -75,7 +75,7 @@ class PlotConfig:
     perplexity: float | None = None
     n_neighbors: int | None = None
     metric: str | None = None
-    backend: str | None = None
+    backend: Literal["sklearn", "opentsne"] | None = None
     highlight: tuple[str, ...] = ()
     columns: int = 4
     title: str = ""
@@ -90,7 +90,7 @@ def plot(config: PlotConfig) -> None:
     from ..plots import class_styles, plot_features, write_html
 
     check(config)
-    stores = [FeatureStore(path) for path in config.stores]
+    stores = [FeatureStore(split_store(text)[0]) for text in config.stores]
     panels = choose_panels(stores, config)
     class_names = common_classes(stores)
     drawn = {count: draw_items(count, config) for count in set(map(len, stores))}  # the same items of stores of one length
@@ -150,16 +150,21 @@ def check(config: PlotConfig) -> None:
 
 def choose_panels(stores: list, config: PlotConfig) -> list[tuple[str, int, str]]:
     """(title, number of the store, name of the feature) of each panel; the same features of several stores stand side by side."""
-    names = config.names or tuple(dict.fromkeys(name for store in stores for name in store.names))
+    named = [split_store(text) for text in config.stores]
+    unnamed = [store for store, (_, own) in zip(stores, named, strict=True) if own is None]
+    names = config.names or tuple(dict.fromkeys(name for store in unnamed for name in store.names))
+    if config.names and all(own for _, own in named):
+        raise ValueError(f"--names {' '.join(config.names)} has no effect, because every store names its feature; leave it out.")
+    wanted = [(i, own) for i, (_, own) in enumerate(named) if own]
+    wanted += [(i, name) for name in names for i, (_, own) in enumerate(named) if not own]
     panels = []
-    for name in names:
-        for i, store in enumerate(stores):
-            if name not in store.names:
-                raise ValueError(f"{config.stores[i]} has no feature {name!r}; it has {', '.join(store.names)}.")
-            title = pretty(name)
-            if len(stores) > 1:
-                title = f"{config.stores[i].name}: {title}" if len(names) > 1 else config.stores[i].name
-            panels.append((title, i, name))
+    for i, name in wanted:
+        folder = named[i][0]
+        if name not in stores[i].names:
+            raise ValueError(f"{folder} has no feature {name!r}; it has {', '.join(stores[i].names)}.")
+        alike = len({name for _, name in wanted}) == 1
+        several = len({path for path, _ in named}) > 1
+        panels.append(((f"{folder.name}: {pretty(name)}" if not alike else folder.name) if several else pretty(name), i, name))
     if len({title for title, _, _ in panels}) < len(panels):
         raise ValueError(f"two panels would have one title; give names once, and stores in folders of different names: {config.stores}.")
     if len(panels) > MAX_PANELS:
@@ -167,6 +172,12 @@ def choose_panels(stores: list, config: PlotConfig) -> list[tuple[str, int, str]
     if config.html is not None and len(panels) > 1:
         raise ValueError(f"--html shows one feature, but {len(panels)} are asked for; give one store and one of --names {' '.join(names)}.")
     return panels
+
+
+def split_store(text) -> tuple[Path, str | None]:
+    """Folder and feature of "STORE:FEATURE"; None for the feature of a folder alone."""
+    folder, colon, feature = str(text).rpartition(":")
+    return (Path(folder), feature) if colon and folder and not Path(text).exists() else (Path(text), None)
 
 
 def pretty(name: str) -> str:
@@ -199,7 +210,9 @@ def feature_rows(store, name: str, rows: np.ndarray) -> np.ndarray:
 def note(stores: list, config: PlotConfig) -> str:
     """Model and images, as the caption has them."""
     models = dict.fromkeys(str(store.manifest.get("model")) + weights(store) for store in stores)
-    images = dict.fromkeys(f"{Path(str(store.manifest.get('source'))).name}, {store.manifest.get('split')}" for store in stores)
+    images = dict.fromkeys(
+        ", ".join(filter(None, (Path(str(store.manifest.get("source"))).name, store.manifest.get("split")))) for store in stores
+    )
     total = max(map(len, stores))
     drawn = f" (drawn from {total:,} items)" if total > config.max_items else ""
     return one_line(f"{' and '.join(models)}. {' and '.join(images)}{drawn}")
@@ -217,7 +230,9 @@ def image_loader(store, rows: np.ndarray, source: str | None):
 
     source = source or store.manifest["source"]
     try:
-        items = open_items(source, store.manifest["split"])
+        manifest = store.manifest
+        items = open_items(source, manifest["split"] or "train", manifest.get("labelled", True))
+        items = items.limited(manifest.get("limit"))
     except (OSError, ValueError) as error:
         raise type(error)(f"thumbnails: {error} Give --images with the place of the images, or --no-thumbnails.") from error
     positions = store.positions[rows]

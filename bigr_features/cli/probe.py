@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from .probe_options import (
     PROBES,
@@ -40,7 +41,7 @@ class ProbeConfig(PrintingOptions, TokenOptions, LinearOptions, StoreConfig):
         Repetitions of the chosen probe with other seeds (held-out split; for the others also weights and order), for the spread.
     """
 
-    protocol: str = "exact"
+    protocol: Literal["exact", "mae", "attentive", "efficient"] = "exact"
     seeds: int = 1
 
 
@@ -76,8 +77,8 @@ class SweepConfig(NeighborOptions, TokenOptions, LinearOptions, StoreConfig):
         What retrieval is judged by: map or recall@1.
     """
 
-    probes: tuple[str, ...] = ("exact", "knn")
-    score: str = "map"
+    probes: tuple[Literal["exact", "mae", "attentive", "efficient", "knn", "retrieval"], ...] = ("exact", "knn")
+    score: Literal["map", "recall@1"] = "map"
 
 
 def probe(config: ProbeConfig) -> None:

@@ -169,7 +169,7 @@ def draw_depth(results: dict[str, dict], path: Path) -> bool:
             score = row["holdout_accuracy"] if "score" not in result else row[result["score"]]
             if TOGETHER in name:
                 continue
-            if layer is None:
+            if not isinstance(layer, int):
                 levels[f"{probe}, {name}"] = score
             else:
                 curves.setdefault(f"{probe}, {pooling}", {})[layer] = score

@@ -44,18 +44,26 @@ def is_left_out(name: str) -> bool:
     return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
-def folder_items(folder: Path, split: str) -> Files:
-    """The images of a folder; see `images.open_images`."""
+def folder_items(folder: Path, split: str, labelled: bool = True) -> Files:
+    """The images of a folder; see `images.open_images`. Without labels, they are those of every folder below."""
     splits, note = splits_of(folder)
-    if splits:
-        folder = folder / choose_split(split, splits, folder)
-    elif split_of(split) != "train":
+    if not splits:
+        return _files(folder, split, note, labelled)
+    name = choose_split(split, splits, folder)
+    items = _files(folder / name, "train", note, labelled)
+    items.split = name
+    return items
+
+
+def _files(folder: Path, split: str, note: str, labelled: bool) -> Files:
+    """The images of a folder that consists of no splits."""
+    if split_of(split) != "train":
         raise ValueError(f"{folder} has no folders of splits, so its only split is 'train', not {split!r}.{note}")
     left_out: list[str] = []
     paths = sorted(image_paths(folder, left_out=left_out))
     if left_out:
         log.info("left out hidden and system folders below %s: %s", one_line(folder), one_line(some(dict.fromkeys(left_out))))
-    if all(path.parent == folder for path in paths):
+    if not labelled or all(path.parent == folder for path in paths):
         return Files(paths)
     loose = [path for path in paths if path.parent == folder]
     readable = [path for path in loose if path.suffix.lower() in image_suffixes()]
@@ -63,7 +71,7 @@ def folder_items(folder: Path, split: str) -> Files:
     if readable:
         raise ValueError(
             f"{folder} has both class folders ({one_line(classes[0])}, ...) and loose images ({one_line(readable[0].name)}, ...); "
-            "move the loose ones into a class folder, or all images into one folder for a set without labels."
+            "take all of them without labels (--no-labels; labelled=False in Python), or move the loose ones into a class folder."
         )
     if loose:
         log.warning("left out beside the class folders of %s: %s", one_line(folder), one_line(some(path.name for path in loose)))

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class ImageSet:
     """The readable images of one split; worker processes may take it, however they are started.
 
-    source, split : what was opened.
+    source, split : what was opened; split is None where the source has no splits.
     size, in_chans : S and C.
     labels : int64 array (n,), or None.
     class_names : names by label, or None.
@@ -32,7 +32,7 @@ class ImageSet:
     """
 
     source: str
-    split: str
+    split: str | None
     size: int
     in_chans: int
     labels: np.ndarray | None
@@ -115,6 +115,8 @@ def open_images(
     size: int,
     in_chans: int = 3,
     limit: int | None = None,
+    seed: int = 0,
+    labelled: bool = True,
     memory_limit: int = 2 << 30,
 ) -> ImageSet:
     """Images of a split, as squares of `size` pixels, from wherever they are.
@@ -132,7 +134,11 @@ def open_images(
     size, in_chans : int
         Side in pixels, and 3 (RGB; gray is repeated) or 1 (gray).
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class; by default all.
+    seed : int
+        Seed of that draw.
+    labelled : bool
+        With False, class folders and columns of labels count for nothing, and images beside class folders are taken too.
     memory_limit : int
         If the decoded images take at most so many bytes, they are decoded now, once; otherwise each time they are read.
 
@@ -146,9 +152,7 @@ def open_images(
     """
     if in_chans not in CHANNEL_MODES:
         raise ValueError(f"in_chans={in_chans}, but images have 3 channels (RGB) or 1 (gray).")
-    items = open_items(str(source), split)
-    if limit is not None:
-        items = items.first(limit)
+    items = open_items(str(source), split, labelled).limited(limit, seed)
     if len(items) == 0:
         raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
     listed = items
@@ -156,7 +160,9 @@ def open_images(
     if unlabelled:
         log.warning("%d of %d images of %s are skipped: %s", len(unlabelled), len(items), one_line(source), unlabelled[0].reason)
         items = items.take(np.flatnonzero(items.labels >= 0))
-    images = ImageSet(str(source), split, size, in_chans, items.labels, items.class_names, list(unlabelled), _items=items, _listed=listed)
+    images = ImageSet(
+        str(source), items.split, size, in_chans, items.labels, items.class_names, list(unlabelled), _items=items, _listed=listed
+    )
     if len(items) * size * size * in_chans <= memory_limit:
         pixels, readable = images.read(np.arange(len(items)))
         if not readable.any():

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from .items import Items, as_it_is, reason_of
+from .limits import check_limit
 from .modes import upright
 from .sources import open_items
 
@@ -46,12 +47,16 @@ class ItemReader:
     source, split : str
         As in `open_images`.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class; by default all.
     transform : from an upright Pillow image to a Tensor (C, H, W)
     mode : "RGB" or "L"
     thumbnail : from an upright Pillow image to an encoded small picture, optional
     unlabelled : bool
         Take images without a label too, where others have one.
+    seed : int
+        Seed of the draw of `limit`.
+    labelled : bool
+        With False, class folders and columns of labels count for nothing.
     """
 
     def __init__(
@@ -63,19 +68,19 @@ class ItemReader:
         mode: str = "RGB",
         thumbnail: Callable[[Image.Image], bytes] | None = None,
         unlabelled: bool = False,
+        seed: int = 0,
+        labelled: bool = True,
     ):
-        if limit is not None and limit < 1:
-            raise ValueError(f"limit={limit}; expected 1 or more images.")
+        check_limit(limit)
         self.source, self.split, self.limit, self.transform, self.mode = source, split, limit, transform, mode
-        self.thumbnail, self.unlabelled = thumbnail, unlabelled
+        self.thumbnail, self.unlabelled, self.seed, self.labelled = thumbnail, unlabelled, seed, labelled
         self._items: Items | None = None
 
     @property
     def items(self) -> Items:
         """The encoded images."""
         if self._items is None:
-            items = open_items(self.source, self.split)
-            self._items = items if self.limit is None else items.first(self.limit)
+            self._items = open_items(self.source, self.split, self.labelled).limited(self.limit, self.seed)
         return self._items
 
     def __getitem__(self, positions: np.ndarray) -> Batch:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..functional.printing import one_line
+from .limits import drawn
 from .pixels import read_pixels
 
 UNLABELLED = "it has no label (-1 or null), and others of the source have one"
@@ -39,7 +40,14 @@ class Items(ABC):
         -1 where the label is missing.
     class_names : sequence of str, optional
         Names by label.
+
+    Attributes
+    ----------
+    split : str or None
+        The split that the images are, by the name that the source has for it; None if the source has no splits.
     """
+
+    split: str | None = None
 
     def __init__(self, count: int, labels: Sequence[int] | np.ndarray | None = None, class_names: Sequence[str] | None = None):
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
@@ -80,6 +88,10 @@ class Items(ABC):
 
     def first(self, limit: int) -> Items:
         return self.take(range(min(limit, len(self))))
+
+    def limited(self, limit: int | None, seed: int = 0) -> Items:
+        """At most so many, drawn by class with a seed (see `limits.drawn`); all without a limit."""
+        return self if limit is None else self.take(drawn(self.labels, len(self), limit, seed))
 
     def unlabelled(self, i: int) -> Skipped | None:
         """Why an image cannot be used as a labelled one, if it has no label and others have."""

@@ -90,8 +90,10 @@ def picture_pixels(image: Image.Image, size: int, in_chans: int, name: str, allo
     return read_pixels(image.convert("RGB") if transparent is not None else image, size, in_chans)
 
 
-def read_mask(source: str | Path, image: Image.Image, name: str) -> np.ndarray:
+def read_mask(source: str | Path, image: Image.Image, name: str, resize: bool = False) -> np.ndarray:
     """Mask (H, W), bool, of a picture: True where the mask file is bright (128 or more of 255).
+
+    With `resize`, a mask of another size is stretched to the picture's.
 
     Raises
     ------
@@ -99,15 +101,17 @@ def read_mask(source: str | Path, image: Image.Image, name: str) -> np.ndarray:
         If its size is not that of the picture, or it is transparent somewhere.
     """
     mask = open_picture(source)
-    if mask.size != image.size:
+    if mask.size != image.size and not resize:
         raise ValueError(
             f"mask {source} is {mask.width} x {mask.height} but {name} is {image.width} x {image.height}; "
-            "give a mask of the picture's size."
+            "give a mask of the picture's size, or --resize-mask to stretch it."
         )
     transparent = transparency(mask)
     if transparent is not None and transparent.any():
         raise ValueError(f"mask {source} has transparent pixels; give black (keep) and white (draw anew), without an alpha channel.")
-    return np.asarray(upright(mask, in_chans=1)) >= MASK_THRESHOLD
+    grey = upright(mask, in_chans=1)
+    grey = grey if grey.size == image.size else grey.resize(image.size, Image.Resampling.BILINEAR)
+    return np.asarray(grey) >= MASK_THRESHOLD
 
 
 def crop_mask(mask: np.ndarray, size: int) -> np.ndarray:

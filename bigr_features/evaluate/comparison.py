@@ -53,7 +53,7 @@ def _row(probe: str, result: dict) -> dict:
     best, in_test = result["held_out"][result["chosen"]], score or "top1"
     weights = protocol["weights"] or ""
     return {
-        "data": f"{Path(str(data['source'])).name}, {data['split']}",
+        "data": ", ".join(filter(None, (Path(str(data["source"])).name, data["split"]))),
         "data_sha256": data["sha256"],
         "model": protocol["model"],
         "weights": Path(weights).name if "/" in weights else weights,

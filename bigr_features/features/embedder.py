@@ -14,11 +14,11 @@ from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
 from ..data.reopened import opened
 from ..functional.inference import autocast, evaluating
-from ..functional.pooling import layer_and_pooling
+from ..functional.pooling import HEAD, layer_and_pooling
 from ..nearest.index import chosen_factory
 from ..nearest.settings import GallerySettings, new_index
 from .inputs import image_transform, preprocessing_of
-from .readout import Readout, check_inputs, layer_count, read_out
+from .readout import Readout, check_inputs, read_out
 from .store import identity_of
 
 QUERIES_AT_A_TIME = 64
@@ -34,9 +34,9 @@ class Embedder:
     model : timm model
     settings : GallerySettings
         Say whether features, bits or both are needed.
-    layer : int, optional
-        0-based, negative from the end. By default the one measured to be best (`BEST_LAYERS`), else a BiGR model's own
-        `feature_layer`, else the last.
+    layer : int or "head", optional
+        0-based, negative from the end; "head" is what the model gives its classifier. By default the one measured to be best
+        (`BEST_LAYERS`), else a BiGR model's own `feature_layer`, else the head.
     pooling : str
         mean, cls, max, concat or quarters.
     name : str
@@ -62,7 +62,7 @@ class Embedder:
         model: nn.Module,
         settings: GallerySettings,
         *,
-        layer: int | None = None,
+        layer: int | str | None = None,
         pooling: str = "mean",
         name: str = "",
         weights: str = "pretrained",
@@ -158,11 +158,11 @@ class Embedder:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def default_layer(model: nn.Module, name: str) -> int:
+def default_layer(model: nn.Module, name: str) -> int | str:
     """The layer that a gallery reads if none is chosen."""
     if name in BEST_LAYERS:
         return BEST_LAYERS[name]
-    return model.feature_layer if isinstance(model, BiGRBackbone) else layer_count(model) - 1
+    return model.feature_layer if isinstance(model, BiGRBackbone) else HEAD
 
 
 def embedding_of(manifest: dict, feature: str) -> dict:

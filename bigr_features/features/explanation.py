@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..data.reopened import opened
-from ..functional.pooling import layer_and_pooling
+from ..functional.pooling import HEAD, layer_and_pooling
 from ..plots.pictures import heat
 from .embedder import Embedder, default_layer
 from .similarity import TokenSimilarity, token_grid, token_similarity
@@ -47,6 +47,7 @@ def explain(embedder: Embedder, query: Image.Image, hit: Image.Image) -> Explana
     """Compare the tokens of two images, at the layer that the embedder reads; ValueError for a model that gives no grid of tokens."""
     layer, _ = layer_and_pooling(embedder.description["feature"])
     layer = default_layer(embedder.model, embedder.name) if layer is None else layer
+    layer = -1 if layer == HEAD else layer  # the last tokens, of which the head is made
     inputs = torch.stack([embedder.transform(opened(image).convert(embedder.mode)) for image in (query, hit)])
     similarity = token_similarity(*token_grid(embedder.model, inputs, layer))
     low, high = similarity.matrix.min(), max(similarity.first.max(), similarity.second.max())

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ..functional.inference import autocast, evaluating
 from ..functional.packing import unpack_bits
 from ..functional.pooling import feature_name
+from ..functional.progress import progress as progress_of
+from .inputs import pictures_as_inputs
 from .readout import Readout, check_condition, check_inputs, read_out
 
 
 @torch.no_grad()
 def extract_features(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Sequence[Image.Image],
     *,
     layers: Sequence[int | str] | int | str | None = None,
     pooling: str | Sequence[str] = "mean",
@@ -38,10 +41,12 @@ def extract_features(
     model : timm model
         BiGR or any other with `forward_intermediates`. Layers are read as that gives them: the residual stream without a final
         norm, or feature maps.
-    images : Tensor (n, C, H, W)
-        Checked once for the whole call: finite, for BiGR in [0, 1]; for other models normalised as `model_inputs` does.
+    images : Tensor (n, C, H, W), or sequence of Pillow images
+        Pillow images of any mode and size are turned upright and go through the model's own transform. Tensors are checked once for the
+        whole call: finite, for BiGR in [0, 1]; for other models normalised as `model_inputs` does.
     layers : int, str, sequence of these, or None
-        0-based, negative from the end; all by default. "5.attention" and "5.ffn" are taps inside block 5: what attention gives, before it
+        0-based, negative from the end; all by default. "head" is what the model gives its classifier;
+        "5.attention" and "5.ffn" are taps inside block 5: what attention gives, before it
         is gated and added, and the hidden features of the feed-forward.
     pooling : str or sequence of str
         "mean", "cls", "max", "concat", "quarters", "tokens"; see `pooling.pool_tokens`.
@@ -71,13 +76,12 @@ def extract_features(
     TypeError, ValueError
         For images of another dtype, shape or range, NaN, a layer out of range, or what this model cannot give.
     """
-    from tqdm import tqdm
-
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; expected 1 or more.")
     poolings = (pooling,) if isinstance(pooling, str) else tuple(pooling)
     wanted = (layers,) if isinstance(layers, int | str) else layers if layers is None else tuple(layers)
     readout = Readout(wanted, poolings, bits, mask_ratio, sample_bits, seed).resolved(model)
+    images = images if isinstance(images, Tensor) else pictures_as_inputs(images, model)
     check_inputs(images, model)
     seeds = np.arange(len(images)) if item_seeds is None else np.asarray(item_seeds)
     if labels is not None:
@@ -89,7 +93,7 @@ def extract_features(
         raise ValueError(f"there are {len(seeds)} item_seeds and {len(images)} images; give one an image.")
     weight = next(model.parameters())
     parts: dict[str, list[np.ndarray]] = {name: [] for name in readout.names}
-    with evaluating(model), tqdm(total=len(images), unit="image", desc="features", disable=not progress) as bar:
+    with evaluating(model), progress_of(total=len(images), unit="image", desc="features", shown=progress) as bar:
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             batch = images[rows].to(weight.device, weight.dtype)

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..functional.inference import autocast, evaluating
+from ..functional.pooling import HEAD
 from ..functional.printing import one_line
+from ..functional.progress import progress as progress_of
 from ..storage.manifests import MANIFEST
 from ..storage.shard_writer import ranks_of_environment
 from .inputs import image_transform, preprocessing_of
@@ -68,7 +70,7 @@ class Extraction:
         readout = Readout(*asked).resolved(model)
         self.readout = replace(readout, layers=tuple(by_depth(readout.layers)))
         transform, mode = image_transform(model, settings.image_size)
-        self.reader = ItemReader(settings.source, settings.split, settings.limit, transform, mode)
+        self.reader = ItemReader(settings.source, settings.split, settings.limit, transform, mode, labelled=settings.labels)
         items = self.reader.items
         if len(items) == 0:
             raise FileNotFoundError(f"{settings.source} (split {settings.split!r}) holds no image.")
@@ -92,7 +94,9 @@ class Extraction:
                 "seed": settings.seed if self.readout.draws else None,
                 "dtype": settings.dtype,
                 "source": settings.source,
-                "split": settings.split,
+                "split": items.split,
+                **({"labelled": False} if not settings.labels else {}),
+                **({"limit": settings.limit} if settings.limit is not None else {}),
                 "listing_sha256": items.listing_sha256(),
                 "batch_size": settings.batch_size,
                 "versions": {package: _version(package) for package in VERSIONS},
@@ -105,13 +109,11 @@ class Extraction:
 
     def run(self, shards: list[int], progress: bool = True) -> None:
         """Make these shards, one after another."""
-        from tqdm import tqdm
-
         start = time.perf_counter()
         batches = [(shard, chunk) for shard in shards for chunk in self._chunks(shard)]
         total = sum(len(chunk) for _, chunk in batches)
         readers = read_batches(self.reader, [chunk for _, chunk in batches], self.settings.num_workers)
-        with evaluating(self.model), tqdm(total=total, unit="image", desc="features", disable=None if progress else True) as bar:
+        with evaluating(self.model), progress_of(total=total, unit="image", desc="features", shown=progress) as bar:
             parts = _Parts()
             for i, ((shard, chunk), batch) in enumerate(zip(batches, readers, strict=True)):
                 parts.add(batch, self._features(batch))
@@ -143,7 +145,7 @@ class Extraction:
         size = preprocessing_of(self.model, self.settings.image_size)["input_size"]
         image = torch.zeros(1, *size, device=self.device, dtype=next(self.model.parameters()).dtype)
         with evaluating(self.model):
-            found = read_out(self.model, image, Readout(self.readout.layers, ("tokens",)))
+            found = read_out(self.model, image, Readout(tuple(layer for layer in self.readout.layers if layer != HEAD), ("tokens",)))
         return {name: list(tokens.shape[1:]) for name, tokens in found.items()}
 
     def _write(self, shard: int, parts: _Parts) -> None:

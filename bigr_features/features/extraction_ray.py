@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..functional.progress import progress as progress_of
 from .extraction import Extraction, ExtractionSettings
 from .store import FeatureStore
 
@@ -54,7 +55,6 @@ def extract_with_ray(
         import ray.data
     except ImportError as error:
         raise ImportError("extraction with Ray needs Ray Data: pip install bigr-features[ray]") from error
-    from tqdm import tqdm
 
     writer = Extraction(model, folder, settings, name=name, weights=weights).writer
     left = writer.pending()
@@ -78,7 +78,7 @@ def extract_with_ray(
                 num_gpus=gpus_per_worker or None,
             )
             total = sum(len(writer.positions(shard)) for shard in left)
-            with tqdm(total=total, unit="image", desc="features", disable=None if progress else True) as bar:
+            with progress_of(total=total, unit="image", desc="features", shown=progress) as bar:
                 for row in made.iter_rows():
                     bar.update(len(writer.positions(int(row["shard"]))))
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..data.modes import upright
 from ..data.pixels import THIN, without_ends
 
 
@@ -142,3 +143,13 @@ def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:
         raise ValueError(f"images have shape {images.shape}; expected (n, height, width) or (n, height, width, 3) with n of 1 or more.")
     transform, mode = image_transform(model)
     return torch.stack([transform(Image.fromarray(image).convert(mode)) for image in images])
+
+
+def pictures_as_inputs(pictures: Sequence[Image.Image], model: nn.Module) -> Tensor:
+    """Pillow images of any mode and size as the model takes them, (n, C, H, W); TypeError for anything else."""
+    wrong = next((picture for picture in pictures if not isinstance(picture, Image.Image)), None)
+    if wrong is not None or not len(pictures):
+        what = f"one is a {type(wrong).__name__}" if wrong is not None else "there are none"
+        raise TypeError(f"images are a {type(pictures).__name__} of which {what}; give a Tensor (n, C, H, W) or Pillow images.")
+    transform, mode = image_transform(model)
+    return torch.stack([transform(upright(picture).convert(mode)) for picture in pictures])

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.backbone import BiGRBackbone
+from ..backbones.baselines import Baseline
 from ..functional import bernoulli
 from ..functional.checks import check_image_batch, check_labels, check_pixels
 from ..functional.masking import lowest
 from ..functional.packing import pack_bits
-from ..functional.pooling import check_poolings, feature_name, pool_tokens
-from ..models.generator import resolve_layers
+from ..functional.pooling import HEAD, check_poolings, feature_name, pool_tokens
+from ..models.token_transformer import resolve_layers
 from .taps import check_taps, join_layer, split_layer, tapped
 
 _BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move the other
@@ -30,8 +31,9 @@ _BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move t
 class Readout:
     """What to read; `resolved` checks it against a model.
 
-    layers : 0-based blocks (negative from the end) and taps inside them ("5.attention", "5.ffn"; see `taps`), or None for all blocks;
-        () for none, with bits.
+    layers : 0-based blocks (negative from the end), taps inside them ("5.attention", "5.ffn"; see `taps`), and "head" for what the model
+        gives its classifier (timm's forward_head with pre_logits); None for all blocks, or the head of a model without; () for none,
+        with bits.
     poolings : some of "mean", "cls", "max", "concat", "quarters", "tokens"; see `pooling.pool_tokens`.
     bits : the tokenizer's bits too (BiGR).
     mask_ratio : share of tokens hidden, in [0, 1); each item has its own mask (BiGR).
@@ -48,8 +50,18 @@ class Readout:
 
     def resolved(self, model: nn.Module) -> Readout:
         """The same with its layers named from 0, each once; ValueError for what this model cannot give."""
+        if isinstance(model, Baseline) and self.layers is None:
+            return replace(self, layers=(HEAD,)).resolved(model)
+        if self.layers and HEAD in self.layers:
+            rest = tuple(layer for layer in self.layers if layer != HEAD)
+            _check_head(model)
+            if rest or self.bits or self.mask_ratio or self.sample_bits:
+                rest = replace(self, layers=rest).resolved(model).layers if rest else ()
+                replace(self, layers=rest or None).resolved(model)  # checks what else is asked
+            return replace(self, layers=(*rest, HEAD))
         if not hasattr(model, "forward_intermediates"):
-            raise ValueError(f"{type(model).__name__} has no forward_intermediates; give a timm model, created without features_only=True.")
+            what = "only the layer head" if isinstance(model, Baseline) else "no forward_intermediates"
+            raise ValueError(f"{type(model).__name__} has {what}; give another layer, or a timm model, created without features_only=True.")
         check_poolings(self.poolings, has_class_token(model))
         depth = layer_count(model)
         layers = () if self.layers == () and self.bits else tuple(dict.fromkeys(_resolved(self.layers, depth)))
@@ -78,7 +90,8 @@ class Readout:
     @property
     def names(self) -> list[str]:
         """Names of the features, once resolved."""
-        return [*(feature_name(layer, pooling) for layer in self.layers for pooling in self.poolings), *(["bits"] if self.bits else [])]
+        pooled = [feature_name(layer, pooling) for layer in self.layers for pooling in self.poolings]
+        return [*dict.fromkeys(pooled), *(["bits"] if self.bits else [])]
 
 
 def _resolved(layers: tuple[int | str, ...] | None, depth: int) -> list[int | str]:
@@ -90,7 +103,12 @@ def _resolved(layers: tuple[int | str, ...] | None, depth: int) -> list[int | st
 
 
 def by_depth(layers: Sequence[int | str]) -> list[int | str]:
-    """Layers in the order of the pass, each block's taps before its stream."""
+    """Layers in the order of the pass, each block's taps before its stream, the head last."""
+    blocks = [layer for layer in layers if layer != HEAD]
+    return [*_sorted(blocks), *(layer for layer in layers if layer == HEAD)]
+
+
+def _sorted(layers: Sequence[int | str]) -> list[int | str]:
     return sorted(layers, key=lambda layer: (split_layer(layer)[0], split_layer(layer)[1] is None, str(layer)))
 
 
@@ -151,17 +169,22 @@ def read_out(
         float32 (B, D) for each layer and pooling, float16 (B, N, D) for "tokens"; uint8 (B, ceil(N K / 8)) packed "bits".
     """
     found: dict[str, Tensor] = {}
-    numbers = replace(readout, layers=tuple(sorted({split_layer(layer)[0] for layer in readout.layers})))
-    with tapped(model, readout.layers) as inside:
+    blocks = [layer for layer in readout.layers if layer != HEAD]
+    wanted = {split_layer(layer)[0] for layer in blocks}
+    has_head = HEAD in readout.layers
+    if has_head and isinstance(model, BiGRBackbone):
+        wanted.add(model.feature_layer)
+    numbers = replace(readout, layers=tuple(sorted(wanted)))
+    with tapped(model, blocks) as inside:
         if isinstance(model, BiGRBackbone):
             codes = _codes(model, images, readout, item_seeds)  # (B, N, K)
             if readout.bits:
                 found["bits"] = pack_bits(codes)
-            streams = _bigr_streams(model, codes, numbers, labels, item_seeds) if readout.layers else {}
+            streams = _bigr_streams(model, codes, numbers, labels, item_seeds) if wanted else {}
             prefix = model.generator.num_cond_tokens
             class_place = prefix - 1
         else:
-            streams = _timm_streams(model, images, numbers)
+            streams = _timm_streams(model, images, numbers) if wanted else {}
             prefix, class_place = getattr(model, "num_prefix_tokens", 0), 0
     for layer, x in inside.items():
         number, _ = split_layer(layer)
@@ -170,11 +193,21 @@ def read_out(
             raise ValueError(f"{type(model).__name__} gives {list(x.shape)} at {layer}, which are not its tokens; give whole layers.")
         streams[layer] = x[:, prefix:], None if class_token is None else x[:, class_place], grid
     layered = {}
-    for layer in readout.layers:
+    for layer in blocks:
         tokens, class_token, grid = streams[layer]
         for pooling in readout.poolings:
             layered[feature_name(layer, pooling)] = pool_tokens(tokens, class_token, pooling, grid)
+    if has_head:
+        bigr = isinstance(model, BiGRBackbone)
+        layered[HEAD] = model.forward_head(streams[model.feature_layer][0] if bigr else model.forward_features(images), pre_logits=True)
+        layered[HEAD] = layered[HEAD].flatten(1).float()
     return layered | found
+
+
+def _check_head(model: nn.Module) -> None:
+    """Raise ValueError for a model without timm's head before the logits."""
+    if "pre_logits" not in (inspect.signature(model.forward_head).parameters if hasattr(model, "forward_head") else ()):
+        raise ValueError(f"{type(model).__name__} has no forward_head(pre_logits=True), which the layer head is; give layers by number.")
 
 
 def _codes(model: BiGRBackbone, images: Tensor, readout: Readout, item_seeds: np.ndarray | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +17,12 @@ class ExtractionSettings:
     split : str
         Split of the source.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class, the same ones in every command; by default all.
+    labels : bool
+        Take labels from class folders or columns; with --no-labels there are none, and images beside class folders count too.
     layers : tuple of int or str, optional
-        0-based layers, negative from the end, and taps inside a block such as 5.attention and 5.ffn; all layers by default.
+        0-based layers, negative from the end, taps inside a block such as 5.attention and 5.ffn, and head, which is what a model gives its
+        classifier (timm's forward_head with pre_logits); all layers by default.
     pooling : tuple of str
         Poolings over the tokens of a layer: some of mean, cls, max, concat and quarters (means over the quarters of the token grid); tokens
         keeps all of them, in float16.
@@ -48,6 +52,7 @@ class ExtractionSettings:
     source: str
     split: str = "train"
     limit: int | None = None
+    labels: bool = True
     layers: tuple[int | str, ...] | None = None
     pooling: tuple[str, ...] = ("mean",)
     bits: bool = False
@@ -55,7 +60,7 @@ class ExtractionSettings:
     condition: str = "null"
     sample_bits: bool = False
     seed: int = 0
-    dtype: str = "fp32"
+    dtype: Literal["fp32", "bf16"] = "fp32"
     image_size: int | None = None
     batch_size: int = 64
     shard_size: int = 2048

@@ -26,7 +26,9 @@ def split_layer(layer: int | str) -> tuple[int, str | None]:
     """
     number, dot, tap = str(layer).partition(".")
     if not number.removeprefix("-").isdecimal() or (dot and tap not in TAPS):
-        raise ValueError(f"layer {layer!r} is unknown; give a number such as 5, or a tap inside a block, such as 5.attention or 5.ffn.")
+        raise ValueError(
+            f"layer {layer!r} is unknown; give a number such as 5, a tap inside a block, such as 5.attention or 5.ffn, or head."
+        )
     return int(number), tap or None
 
 

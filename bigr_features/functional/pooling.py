@@ -11,16 +11,19 @@ from torch import Tensor
 
 POOLINGS = ("mean", "cls", "max", "concat", "quarters", "tokens")
 NEED_CLASS_TOKEN = ("cls", "concat")
+HEAD = "head"  # what a model gives its classifier: the layer, and the name of its feature
 _NAME = re.compile(rf"block(\d+)(?:\.(\w+?))?_({'|'.join(POOLINGS)})")
 
 
 def feature_name(layer: int | str, pooling: str) -> str:
-    """Name of a layer's pooled tokens, such as "block5_mean", or "block5.ffn_mean" of a tap inside block 5."""
-    return f"block{layer}_{pooling}"
+    """Name of a layer's pooled tokens, such as "block5_mean", or "block5.ffn_mean" of a tap inside block 5; "head" of the head."""
+    return HEAD if layer == HEAD else f"block{layer}_{pooling}"
 
 
-def layer_and_pooling(name: str) -> tuple[int | None, str | None]:
-    """5 and "mean" of "block5_mean", 5 and "ffn mean" of "block5.ffn_mean"; None and None of what belongs to no layer."""
+def layer_and_pooling(name: str) -> tuple[int | str | None, str | None]:
+    """5 and "mean" of "block5_mean", 5 and "ffn mean" of "block5.ffn_mean", "head" and None of "head"; else None and None."""
+    if name == HEAD:
+        return HEAD, None
     found = _NAME.fullmatch(name)
     return (int(found[1]), f"{found[2]} {found[3]}" if found[2] else found[3]) if found else (None, None)
 

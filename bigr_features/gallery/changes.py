@@ -130,10 +130,8 @@ class Changes(Writing):
                 given = (features, bits, labels, sources, metadata, thumbnails, stamps)
                 rows = arguments.new_rows(state.settings, state.dim, state.num_bits, *given)
                 rows.labels, state.class_names = renamed(rows.labels, class_names, state.class_names)
-                how = "number" if ids is None else copies
-                rows.ids, duplicates = new_ids(
-                    self.__contains__, ids or content_ids(rows.bits if rows.features is None else rows.features), len(rows), how
-                )
+                how, stored = "number" if ids is None else copies, rows.bits if rows.features is None else rows.features
+                rows.ids, duplicates = new_ids(self.__contains__, ids or content_ids(stored), len(rows), how)
                 self._append(state, rows)
                 all_ids += rows.ids
                 all_copies |= duplicates

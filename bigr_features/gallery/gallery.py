@@ -55,7 +55,7 @@ class Gallery(Changes):
         model: nn.Module | str,
         out: str | Path | None = None,
         *,
-        layer: int | None = None,
+        layer: int | str | None = None,
         pooling: str = "mean",
         split: str = "train",
         progress: bool = True,

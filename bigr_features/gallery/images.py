@@ -19,6 +19,7 @@ from ..data.pixels import thumbnail_of
 from ..features.embedder import Embedder
 from ..functional.checks import some
 from ..functional.printing import one_line
+from ..functional.progress import progress as progress_of
 from .changes import Changes
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def add_images(
     split: str = "train",
     *,
     limit: int | None = None,
+    labelled: bool = True,
     positions: Sequence[int] | None = None,
     batch_size: int = 64,
     commit_every: int = 20_000,
@@ -68,7 +70,9 @@ def add_images(
     source, split : str
         As in `open_images`; or one image file.
     limit : int, optional
-        Take the first images only.
+        Number of images to take, drawn by class; by default all.
+    labelled : bool
+        With False, class folders and columns of labels count for nothing.
     positions : sequence of int, optional
         Take these images only, by their number in the source.
     batch_size : int
@@ -87,10 +91,8 @@ def add_images(
     FileNotFoundError, ValueError
         For a source without images, or when none can be read.
     """
-    from tqdm import tqdm
-
     gallery.check_embedding(embedder.description)
-    reader = reader_of(source, split, limit, embedder, thumbnail_size)
+    reader = reader_of(source, split, limit, embedder, thumbnail_size, labelled)
     report, items, rows, vectors = AddReport(), reader.items, [], []
     commit = partial(_commit, gallery, items, embedder.description, rows, vectors, report)
     there = {(item.partition("-")[0], place): stamp for _, item, place, stamp in gallery.sources()}
@@ -104,7 +106,7 @@ def add_images(
             report.known += 1
     chunks = [np.array(wanted[i : i + batch_size]) for i in range(0, len(wanted), batch_size)]
     written = time.monotonic()
-    with tqdm(total=len(wanted), unit="image", desc="index", disable=None if progress else True) as bar:
+    with progress_of(total=len(wanted), unit="image", desc="index", shown=progress) as bar:
         for chunk, batch in zip(chunks, read_batches(reader, chunks, num_workers), strict=True):
             for skipped in batch.skipped:
                 log.warning("skipped %s: %s", one_line(skipped["name"]), skipped["reason"])
@@ -129,11 +131,13 @@ def add_images(
     return report
 
 
-def reader_of(source: str | Path, split: str, limit: int | None, embedder: Embedder, thumbnail_size: int) -> ItemReader:
+def reader_of(
+    source: str | Path, split: str, limit: int | None, embedder: Embedder, thumbnail_size: int, labelled: bool = True
+) -> ItemReader:
     """A reader of the images of a source, which is then named by its whole path; FileNotFoundError if it holds none."""
     source = str(Path(source).resolve()) if Path(source).exists() else str(source)
     thumbnail = partial(thumbnail_of, size=thumbnail_size) if thumbnail_size else None
-    reader = ItemReader(source, split, limit, embedder.transform, embedder.mode, thumbnail, unlabelled=True)
+    reader = ItemReader(source, split, limit, embedder.transform, embedder.mode, thumbnail, unlabelled=True, labelled=labelled)
     if len(reader.items) == 0:
         raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
     return reader

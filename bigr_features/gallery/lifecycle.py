@@ -12,6 +12,7 @@ import numpy as np
 from ..data.folder_changes import Plan, compare
 from ..data.reopened import reopened
 from ..features.embedder import Embedder
+from ..functional.progress import progress as progress_of
 from ..nearest.settings import GallerySettings
 from .changes import Changes
 from .images import AddReport, add_images
@@ -127,8 +128,6 @@ def _side_gallery(gallery: Changes, embedder: Embedder, settings: GallerySetting
 
 def _embed(side: Changes, embedder: Embedder, left: list[tuple], batch_size: int, commit_seconds: float, progress: bool) -> dict[str, str]:
     """Add images by id from their sources; returns the ids of those that cannot be read, and why."""
-    from tqdm import tqdm
-
     lost, ids, found, tables = {}, [], [], {}
 
     def commit() -> None:
@@ -137,7 +136,7 @@ def _embed(side: Changes, embedder: Embedder, left: list[tuple], batch_size: int
             ids.clear(), found.clear()
 
     written = time.monotonic()
-    with tqdm(total=len(left), unit="image", desc="reindex", disable=None if progress else True) as bar:
+    with progress_of(total=len(left), unit="image", desc="reindex", shown=progress) as bar:
         for start in range(0, len(left), batch_size):
             part = left[start : start + batch_size]
             images = dict(reopened(part, tables, lost))

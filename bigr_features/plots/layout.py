@@ -44,6 +44,7 @@ def draw_panels(
     single = len(points) == 1
     columns = min(columns, len(points))
     rows = -(-len(points) // columns)
+    columns = -(-len(points) // rows)  # five panels in two rows stand as 3 + 2
     side = SINGLE_INCHES if single else PANEL_INCHES
     width = max(columns * (side + MARGIN) + MARGIN, 5.0)
     wrap = int(width * 72 / (0.53 * 9))

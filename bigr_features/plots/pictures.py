@@ -6,14 +6,16 @@ Functions of arrays; they know no model.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from ..storage.atomic import replacing
+from .fonts import fitted
 
 SETTINGS_KEY = "bigr_features"
 PAPER, INK, FAINT = (255, 255, 255), (40, 40, 40), (235, 235, 235)
@@ -45,7 +47,7 @@ class Cell:
     """A picture of a sheet with what stands around it.
 
     picture : uint8 array (H, W), (H, W, 1) or (H, W, 3), or a Pillow image; None leaves a grey field.
-    lines : captions below the picture, one line each; the middle of one that is too long is left out.
+    lines : captions below the picture; one that is too long breaks after a separator, and loses its middle if that is not enough.
     frame : colour of a frame, or None.
     """
 
@@ -99,9 +101,10 @@ def sheet(
     if labels is not None and len(labels) != len(cells):
         raise ValueError(f"{len(labels)} row captions were given for {len(cells)} rows.")
     breadth, height = (side, side) if shrink else _common_size(known, side)
-    font, small = ImageFont.load_default(size=max(11, side // 8)), ImageFont.load_default(size=max(10, side // 11))
-    line = small.getbbox("Ag")[3] + 2
-    below = max(len(cell.lines) for cell in known) * line
+    font, small = max(10, side // 9), max(9, side // 12)  # sizes in pixels
+    line = _text_size("Ag", small)[1] + 2
+    texts = {id(cell): [part for text in cell.lines for part in broken(text, small, breadth)] for cell in known}
+    below = max(map(len, texts.values())) * line
     left = gap + max((_text_size(text, font)[0] for text in labels or [""]), default=0) + (gap if labels else 0)
     head = sum(_text_size(text, font)[1] + 2 * gap for text in (title, note) if text)
     top = head + (max(_text_size(text, font)[1] for text in columns) + gap if columns else 0) + gap
@@ -110,25 +113,27 @@ def sheet(
     canvas = Image.new("RGB", (max(total[0], *(_text_size(text or "", font)[0] + 2 * gap for text in (title, note))), total[1]), PAPER)
     pen, y = ImageDraw.Draw(canvas), gap
     for text in filter(None, (title, note)):
-        pen.text((gap, y), text, INK, font=font)
+        _write(pen, (gap, y), text, font)
         y += _text_size(text, font)[1] + 2 * gap
     starts = [left + column * step[0] + (2 * gap if divide_after and column >= divide_after else 0) for column in range(width)]
     for x, text in zip(starts, columns or [], strict=False):
-        pen.multiline_text((x + breadth / 2, top - gap), text, INK, font=font, anchor="md", align="center")
+        _write(pen, (x + breadth / 2, top - gap), text, font, anchor="md", align="center")
     for index, row in enumerate(cells):
         y = top + index * step[1]
         if labels:
-            pen.multiline_text((gap, y + height / 2), labels[index], INK, font=font, anchor="lm")
+            _write(pen, (gap, y + height / 2), labels[index], font, anchor="lm")
         if divide_after and len(row) > divide_after:
             x = starts[divide_after] - 3 * gap // 2
             pen.line([(x, y), (x, y + height + below)], fill=(150, 150, 150), width=2)
         for x, cell in zip(starts, row, strict=False):
             if cell is not None:
-                _draw_cell(canvas, pen, cell, (x, y), (breadth, height), small, line)
+                _draw_cell(canvas, pen, cell, (x, y), (breadth, height))
+                for i, text in enumerate(texts[id(cell)]):
+                    _write(pen, (x, y + height + 2 + i * line), text, small)
     return canvas
 
 
-def _draw_cell(canvas: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, corner, size: tuple[int, int], font, line: int) -> None:
+def _draw_cell(canvas: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, corner, size: tuple[int, int]) -> None:
     (left, top), (breadth, height) = corner, size
     picture = _as_image(cell.picture)
     if picture is None or picture.size[0] * height != picture.size[1] * breadth:
@@ -140,8 +145,6 @@ def _draw_cell(canvas: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, corner
         canvas.paste(picture, (left + (breadth - fitted[0]) // 2, top + (height - fitted[1]) // 2))
     if cell.frame is not None:
         pen.rectangle([left, top, left + breadth - 1, top + height - 1], outline=cell.frame, width=max(2, breadth // 40))
-    for i, text in enumerate(cell.lines):
-        pen.text((left, top + height + 2 + i * line), _fitting(text, font, breadth), INK, font=font)
 
 
 def _common_size(cells: Sequence[Cell], side: int) -> tuple[int, int]:
@@ -160,19 +163,51 @@ def _rgb(cell: np.ndarray) -> np.ndarray:
     return cell.repeat(3, axis=-1) if cell.shape[-1] == 1 else cell
 
 
-def _text_size(text: str, font) -> tuple[int, int]:
+def _write(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, **how) -> None:
+    text, font = fitted(text, size)
+    pen.multiline_text(place, text, INK, font=font, **how)
+
+
+def _text_size(text: str, size: int) -> tuple[int, int]:
+    text, font = fitted(text, size)
     box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font=font)
     return round(box[2] + 0.5), round(box[3] + 0.5)
 
 
-def _fitting(text: str, font, width: int) -> str:
+def broken(text: str, size: int, width: int) -> list[str]:
+    """A caption in one line, or in two that break after a separator (space, / _ - . or a comma); what is still too long loses its middle.
+
+    Parameters
+    ----------
+    text : str
+    size, width : int
+        Of the letters and of the lines, in pixels.
+    """
+    if _length(text, size) <= width:
+        return [text]
+    first = ""
+    for part in re.findall(r"[^\s/_.,-]*[\s/_.,-]?", text):
+        if _length(first + part, size) > width:
+            break
+        first += part
+    if not first.strip():
+        return [_shortened(text, size, width)]
+    return [first.rstrip(), _shortened(text[len(first) :], size, width)]
+
+
+def _shortened(text: str, size: int, width: int) -> str:
     """The text, its middle left out if it is too long."""
-    if font.getlength(text) <= width:
+    if _length(text, size) <= width:
         return text
     kept = len(text) - 1
-    while kept > 2 and font.getlength(shorter := f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}") > width:
+    while kept > 2 and _length(shorter := f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}", size) > width:
         kept -= 1
     return shorter
+
+
+def _length(text: str, size: int) -> float:
+    text, font = fitted(text, size)
+    return font.getlength(text)
 
 
 def save_png(path: str | Path, image: Image.Image, settings: dict | None = None) -> None:

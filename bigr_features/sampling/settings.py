@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ..functional import schedules
 
@@ -65,19 +66,19 @@ class SamplingSettings:
 
     num_reveal_steps: int = 20
     num_denoise_steps: int | None = None
-    order: str = "entropy"
+    order: Literal["entropy", "random", "raster", "halton"] = "entropy"
     guidance_scale: float = 2.5
-    guidance_schedule: str = "constant"
+    guidance_schedule: Literal["constant", "linear", "cosine", "log", "square", "square_root", "power_cosine", "interval"] = "constant"
     guidance_interval: tuple[float, float] | None = None
     guidance_power: float = 1.0
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
     gumbel_temperature: float = 0.0
-    gumbel_schedule: str | None = None
-    mask_schedule: str = "cosine"
-    posterior: str = "official"
-    bits: str = "bernoulli"
+    gumbel_schedule: Literal["constant", "down", "up"] | None = None
+    mask_schedule: Literal["cosine", "linear"] = "cosine"
+    posterior: Literal["official", "exact"] = "official"
+    bits: Literal["bernoulli", "threshold"] = "bernoulli"
 
     def __post_init__(self) -> None:
         schedules.reveal_counts(0, self.num_reveal_steps, self.mask_schedule)  # raises for the two

@@ -85,6 +85,7 @@ class CachedCodes:
         self.cache, self.num_views, self.identity = cache, cache.num_views, cache.identity()
         self.labels = None if unconditional or cache.labels is None else torch.from_numpy(cache.labels)
         self.codes = cache.codes
+        self.class_names = None if self.labels is None else cache.class_names
 
     def __len__(self) -> int:
         return len(self.cache)
@@ -120,9 +121,10 @@ class EncodedImages:
         self.images, self.tokenizer, self.sample_bits, self.num_workers, self.seed = images, tokenizer, sample_bits, num_workers, seed
         self.num_views = 2 if flip else 1
         self.labels = None if unconditional or images.labels is None else torch.from_numpy(images.labels)
+        self.class_names = None if self.labels is None else images.class_names
         check_drawable(tokenizer, sample_bits)
         self.codes = stored_codes(tokenizer)
-        self.identity = f"{len(images)} images of split {images.split}"
+        self.identity = f"{len(images)} images of split {images.split or 'train'}"
 
     def __len__(self) -> int:
         return len(self.images)

@@ -21,11 +21,13 @@ from ..data import VIEWS, ImageSet, open_images, side_for, views_of
 from ..data.items import Skipped
 from ..functional.inference import autocast, local_device, to_device
 from ..functional.printing import one_line
+from ..functional.progress import progress
 from ..models.image_tokenizer import ImageTokenizer
 from ..storage.atomic import write_atomically
 from ..storage.json_files import write_json
 from ..storage.shard_writer import ShardWriter, ranks_of_environment
 from ..storage.shards import ShardFormat, ShardReader
+from .precision import settled
 from .settings import EncodeConfig
 from .stored_codes import check_drawable, encoded, stored_codes
 
@@ -43,8 +45,6 @@ CACHE = ShardFormat(
 
 def encode(config: EncodeConfig) -> CodeCache | None:
     """Write this process's shards of the cache that `config` describes, and open it; None while other processes are not done."""
-    from tqdm import tqdm
-
     if config.threads:
         torch.set_num_threads(config.threads)
     rank, world_size = ranks_of_environment()
@@ -55,16 +55,21 @@ def encode(config: EncodeConfig) -> CodeCache | None:
     check_drawable(tokenizer, config.sample_bits)
     codes = stored_codes(tokenizer)
     identity = checkpoints.fingerprint(tokenizer)
+    channels = tokenizer.config.channels
+    config, _ = settled(config, device, (9 * channels, channels), goes_on=True)
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
     size = tokenizer.image_size
-    images = open_images(config.source, config.split, size=side_for(size, config.views), in_chans=tokenizer.in_chans, limit=config.limit)
+    images = open_images(
+        config.source, config.split, size=side_for(size, config.views), in_chans=tokenizer.in_chans, limit=config.limit,
+        labelled=config.labels,
+    )  # fmt: skip
     writer = ShardWriter(
         config.out,
         CACHE,
         {
             "tokenizer": identity,
             "source": config.source,
-            "split": config.split,
+            "split": images.split,
             "listing_sha256": images.listing_sha256(),
             "image_size": size,
             "in_chans": tokenizer.in_chans,
@@ -84,7 +89,7 @@ def encode(config: EncodeConfig) -> CodeCache | None:
     if len(left) < len(mine):
         log.info("%d of %d shards are there already", len(mine) - len(left), len(mine))
     before = [_skipped(None, item) for item in images.skipped]  # found when the images were opened
-    for shard in tqdm(left, desc="encoding", unit="shard", disable=None):
+    for shard in progress(left, desc="encoding", unit="shard"):
         with autocast(device, config.precision):
             _encode_shard(tokenizer, images, config, writer, shard, before if shard == 0 else [])
     manifest = writer.join()

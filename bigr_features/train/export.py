@@ -38,7 +38,8 @@ def export(config: ExportConfig) -> Path:
         generator = BiGR(GeneratorConfig.from_dict(settings["model"]))
         generator.load_state_dict(content["ema"])
         source = f"step {content['step']}"
-    checkpoints.save_model(generator, config.out / config.name, DTYPES[config.dtype])
+    names = checkpoints.class_names_of(config.run)
+    checkpoints.save_model(generator, config.out / config.name, DTYPES[config.dtype], names)
     checkpoints.save_model(checkpoints.load_model(config.run / "tokenizer"), config.out / "tokenizer", DTYPES[config.dtype])
     log.info("wrote %s of %s to %s and %s", source, config.run, config.out / config.name, config.out / "tokenizer")
     return config.out / config.name

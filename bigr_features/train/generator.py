@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..data import open_images
 from ..functional.inference import autocast, in_chunks
+from ..functional.masking import check_mask_distribution
+from ..functional.progress import progress
 from ..models.config import check_same_codes
 from ..models.generator import BiGR
 from ..models.image_tokenizer import ImageTokenizer
@@ -22,10 +24,13 @@ from .batches import CachedCodes, EncodedImages
 from .code_cache import CodeCache
 from .draws import Draws, draw
 from .ema import EMA
+from .estimate import Estimate
 from .interruption import Interruption
 from .monitor import Monitor
+from .neighbours import knn_accuracy
 from .optimizer import build_optimizer
-from .run import Run
+from .precision import settled_for_all
+from .run import Run, names_of_class
 from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainConfig
@@ -33,6 +38,7 @@ from .settings import TrainConfig
 log = logging.getLogger(__name__)
 
 DECODED_AT_A_TIME = 16
+COLUMNS = 20  # classes that stand side by side in a picture, at most
 
 
 FREE = (
@@ -61,8 +67,6 @@ class GeneratorLoss(nn.Module):
 
 def train(config: TrainConfig) -> Path:
     """Run the training that `config` describes; returns the folder of the finished generator."""
-    from tqdm import tqdm
-
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
     tokenizer = checkpoints.load_trained(config.tokenizer)
@@ -79,7 +83,8 @@ def train(config: TrainConfig) -> Path:
     start = None if config.weights is None else checkpoints.load_trained(config.weights)
     if start is not None:
         identity["fingerprint of the first weights"] = checkpoints.fingerprint(start)
-    run = Run(config, identity, free, main)
+    config, precision = settled_for_all(accelerator, config, (config.model.width, config.model.ffn_width))
+    run = Run(config, identity, free, main, data.class_names, precision)
 
     checkpoint.seed(config.seed)
     model = BiGR(config.model)
@@ -110,14 +115,17 @@ def train(config: TrainConfig) -> Path:
     mine = distributed.share(accelerator, config.batch_size)
     sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
     batches = data.batches(sampler, device)
-    progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
+    steps = range(first + 1, config.steps + 1)
+    bar = progress(steps, initial=first, total=config.steps, unit="step", desc="training", shown=main)
+    estimate = Estimate(first, config.steps, main)
     interruption = Interruption(alone=accelerator.num_processes == 1)
-    for step in interruption.over(progress):
+    for step in interruption.over(bar):
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
         codes, labels = next(batches)
-        draws = draw(model, config.batch_size, generator, config.timesteps_per_token).part(mine).to(device)
+        draws = draw(model, config.batch_size, generator, config.timesteps_per_token, config.mask_distribution, config.bit_flips)
+        draws = draws.part(mine).to(device)
 
         totals: dict[str, Tensor] = {}
         for last, part in distributed.parts(len(codes), config.micro_batches):
@@ -131,21 +139,26 @@ def train(config: TrainConfig) -> Path:
         optimizer.zero_grad()
         ema.update(step)
         monitor.add(step, totals, norm)
+        estimate.after(step)
 
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good)
-            progress.set_postfix(loss=f"{values['loss']:.4f}")
+            bar.set_postfix(loss=f"{values['loss']:.4f}")
         improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
                 values = validate(module.eval(), model, data, held_out, config, accelerator)
+                accuracy = knn_accuracy(model, data, train_items, held_out, config.batch_size) if main and not config.fsdp else None
+                values |= {} if accuracy is None else {"knn_accuracy": accuracy}
             run.log(accelerator, step, "validation", values)
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4f}" for key, value in values.items()))
             improved = distributed.of_main(accelerator, checkpoint.improves(best, "loss", values["loss"]))
             best = {"step": step, "loss": values["loss"]} if improved else best
         if main and config.sample_every and (step % config.sample_every == 0 or step == config.steps) and not config.fsdp:
             with ema.swapped():
-                run.save_picture(accelerator, step, sample(model.eval(), tokenizer, config), columns=10)
+                images, labels = sample(model.eval(), tokenizer, config)
+                columns, captions = columns_of(labels, config, data.class_names)
+                run.save_picture(accelerator, step, images, columns, f"generated{guided(config)}", captions)
         if interruption.asked() or checkpoint.due(config, step, improved):
             monitor.check(last_good)
             state.save(run, step, best, model, optimizer, ema, generator, accelerator)
@@ -155,7 +168,7 @@ def train(config: TrainConfig) -> Path:
     if main:
         result = BiGR(config.model)
         result.load_state_dict(averaged)
-        checkpoints.save_model(result, run.path / "model")
+        checkpoints.save_model(result, run.path / "model", class_names=data.class_names)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run.path / "model"
@@ -178,12 +191,13 @@ def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: Tr
     return dict(zip(model.head.loss_names, means, strict=True))
 
 
-def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig) -> Tensor:
-    """Generated images (num_samples, C, H, W), the classes in turn, from the same noise every time."""
+def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Generated images (num_samples, C, H, W) and their labels, the classes in turn, from the same noise every time."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
     classes = config.model.null_class + 1 if config.unconditional else config.model.num_classes
-    labels = torch.arange(config.num_samples, device=device) % min(10, classes)
+    labels = torch.arange(config.num_samples, device=device)
+    labels = labels % classes if classes <= config.num_samples else labels * classes // config.num_samples
     if config.unconditional:
         labels = torch.full_like(labels, config.model.null_class)
     steps = min(config.sample_denoise_steps, config.model.num_timesteps)
@@ -192,7 +206,20 @@ def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig) -> Tenso
     settings = {name: value for name, value in wanted.items() if name in model.order.sampler.fields}
     codes = model.generate(labels, generator=generator, **settings)
     with torch.no_grad():
-        return tokenizer.denormalize(in_chunks(tokenizer.decode, codes, DECODED_AT_A_TIME))
+        return tokenizer.denormalize(in_chunks(tokenizer.decode, codes, DECODED_AT_A_TIME)), labels
+
+
+def columns_of(labels: Tensor, config: TrainConfig, class_names) -> tuple[int, list[str] | None]:
+    """Number of columns of a picture of `sample`, and what stands over them: a class each, if they are few enough."""
+    classes = config.model.num_classes
+    if config.unconditional or not 1 < classes <= min(COLUMNS, len(labels)):
+        return min(10, len(labels)), None
+    return classes, [names_of_class(class_names, label) for label in range(classes)]
+
+
+def guided(config: TrainConfig) -> str:
+    """The guidance of a picture, for its title."""
+    return "" if config.unconditional else f", guidance scale {config.guidance_scale:g}"
 
 
 def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identity: str) -> CachedCodes | EncodedImages:
@@ -202,7 +229,9 @@ def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identit
         cache = CodeCache(config.codes)
         cache.check_tokenizer(tokenizer_identity)
         return CachedCodes(cache, config.unconditional)
-    images = open_images(config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans)
+    images = open_images(
+        config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans, labelled=not config.unconditional
+    )
     return EncodedImages(
         images, tokenizer, flip=config.flip, sample_bits=config.sample_bits, unconditional=config.unconditional,
         num_workers=config.num_workers, seed=config.seed,
@@ -215,6 +244,13 @@ def _check_fit(config: TrainConfig, data, tokenizer: ImageTokenizer) -> None:
         raise ValueError(f"timesteps_per_token={config.timesteps_per_token}; expected 1 or more.")
     if config.timesteps_per_token > 1 and model.categorical:
         raise ValueError(f"timesteps_per_token={config.timesteps_per_token}, but head={model.head!r} has no noise levels; leave it at 1.")
+    check_mask_distribution(config.mask_distribution)
+    if config.mask_distribution != "cosine" and model.causal:
+        raise ValueError(f"mask_distribution={config.mask_distribution!r}, but a causal model hides nothing; leave it out.")
+    if not 0 <= config.bit_flips < 0.5:
+        raise ValueError(f"bit_flips={config.bit_flips}; expected a probability in [0, 0.5): at 0.5 nothing is left of a code.")
+    if config.bit_flips and model.tokens != "bits":
+        raise ValueError(f"bit_flips={config.bit_flips}, but this model takes indices, which have no bits to turn over; leave it at 0.")
     grid = tokenizer.grid_size
     if tokenizer.tokens != model.tokens or tokenizer.tokens == "index":
         check_same_codes(tokenizer.config, model)

@@ -15,24 +15,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import re
 import shlex
 import sys
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from ..data.pixels import to_uint8
+from ..functional.precision import instruction_sets
 from ..functional.printing import one_line
-from ..storage.atomic import write_atomically
+from ..plots import pictures
+from ..storage.atomic import replacing, write_atomically
 from ..storage.json_files import plain, write_json
 from . import checkpoint
 
 
 def from_dict(cls, values: dict):
-    """The settings dataclass that `json_files.plain` made a dictionary of.
+    """The settings dataclass that `json_files.plain` made a dictionary of; names that settings had before are read too.
 
     Raises
     ------
@@ -40,6 +44,8 @@ def from_dict(cls, values: dict):
         For a name that the class does not have.
     """
     hints = typing.get_type_hints(cls)
+    former = getattr(cls, "former_names", {})
+    values = {former.get(name, name): value for name, value in values.items()}
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}.")
@@ -92,6 +98,10 @@ class Run:
         Settings that may change when the run is resumed.
     main : bool
         Whether this process writes.
+    class_names : sequence of str, optional
+        Names of the classes, for config.json.
+    precision : Precision, optional
+        What was chosen and why, for environment.json.
 
     Attributes
     ----------
@@ -106,7 +116,7 @@ class Run:
         If the settings differ from those of the run; they are named.
     """
 
-    def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True):
+    def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True, class_names=None, precision=None):
         self.config, self.path, self.main, self.state = config, Path(config.out), main, None
         settings = {"kind": type(config).__name__, "settings": plain(config), "identity": identity}
         if checkpoint.steps_in(self.checkpoints):
@@ -118,6 +128,8 @@ class Run:
                 before["settings"] = plain(from_dict(type(config), before["settings"]))
             check_same(before, settings, free, self.path)
         self.settings = json.dumps(settings)
+        if class_names is not None:
+            settings["class_names"] = list(class_names)
         if not main:
             return
         for folder in (self.path, self.path / "samples", self.checkpoints):
@@ -128,6 +140,8 @@ class Run:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "machine": hardware(),
+            "instruction_sets": instruction_sets(),
+            **({} if precision is None else precision.as_dict()),
         }
         write_json(self.path / "environment.json", environment)
         self._forget_after(self.state["step"] if self.state else 0)
@@ -157,12 +171,29 @@ class Run:
                 file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
         accelerator.log({f"{split}/{key}": value for key, value in metrics.items()}, step)
 
-    def save_picture(self, accelerator, step: int, images: Tensor, columns: int) -> None:
-        """Write images (n, C, H, W) as one PNG of so many columns into samples/, and hand it to the trackers."""
+    def save_picture(
+        self,
+        accelerator,
+        step: int,
+        images: Tensor,
+        columns: int,
+        title: str,
+        captions: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        """Write images (n, C, H, W) as one PNG of so many columns into samples/, and hand it to the trackers.
+
+        They are scaled up to 96 pixels, with the title above, captions over the columns and labels beside the rows.
+        """
         if not self.main:
             return
-        picture = grid(images, columns)
-        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(self.path / "samples" / f"step_{step:08d}.png")
+        cells = to_uint8(images.detach().float().nan_to_num(0))
+        rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+        captions = None if captions is None else [wrapped(one_line(text)) for text in captions]
+        sheet = pictures.sheet(rows, columns=captions, labels=labels, title=f"step {step:,}: {title}")
+        with replacing(self.path / "samples" / f"step_{step:08d}.png") as temporary:
+            sheet.save(temporary, format="PNG")
+        picture = np.asarray(sheet)
         for tracker in accelerator.trackers:
             if hasattr(tracker, "log_images"):
                 tracker.log_images(
@@ -200,14 +231,20 @@ def _flat(values: dict, prefix: str = "") -> dict:
     return flat
 
 
-def grid(images: Tensor, columns: int) -> np.ndarray:
-    """uint8 picture (height, width, C) of images (n, C, H, W) in [0, 1], row by row; the last row is filled up with black."""
-    pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    n, height, width, channels = pixels.shape
-    rows = -(-n // columns)
-    filled = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
-    filled[:n] = pixels
-    return filled.reshape(rows, columns, height, width, channels).swapaxes(1, 2).reshape(rows * height, columns * width, channels)
+def names_of_class(class_names: Sequence[str] | None, label: int) -> str:
+    """What a class is called in a picture."""
+    return class_names[label] if class_names is not None and label < len(class_names) else f"class {label}"
+
+
+def wrapped(text: str, width: int = 14) -> str:
+    """A caption in lines of about so many characters, broken at separators."""
+    parts = re.findall(r"[^\s/_-]*[\s/_-]?", text)
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.strip() for line in lines[:3])
 
 
 def hardware() -> str:

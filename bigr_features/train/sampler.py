@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+HELD_OUT = 2_000  # images, at most, that are held out where no number is given
+
 
 class SampledBatch(NamedTuple):
     """What a batch is made of: its 0-based step, items (B,), and which view of each (B,), or None for the first."""
@@ -47,14 +49,27 @@ class BatchSampler:
             yield SampledBatch(step, self.items[positions[self.part]], views[self.part])
 
 
-def hold_out(num_items: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def every_class(labels: np.ndarray | None, items: np.ndarray, count: int) -> np.ndarray:
+    """So many of `items`, for a picture: of every class as far as they suffice, by class; the first ones where there are no labels."""
+    if labels is None or not len(items):
+        return items[:count]
+    classes = np.unique(labels[items])
+    turns = [items[labels[items] == label] for label in classes]
+    chosen = [turn[i] for i in range(max(map(len, turns))) for turn in turns if i < len(turn)][:count]
+    return np.array(sorted(chosen, key=lambda item: (labels[item], item)), dtype=np.int64)
+
+
+def hold_out(num_items: int, count: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train on and `count` held-out indices, both sorted; a random part chosen by `seed`.
+
+    With count None, a tenth is held out, at most 2,000.
 
     Raises
     ------
     ValueError
         If nothing would be left to train on.
     """
+    count = min(num_items // 10, HELD_OUT) if count is None else count
     if not 0 <= count < num_items:
         raise ValueError(
             f"{count} of {num_items} images would be held out for validation, which leaves none to train on; lower `validation`."

@@ -14,22 +14,27 @@ from .. import checkpoints
 from ..data import ImageSet, open_images
 from ..evaluate import reconstruction as metrics
 from ..functional.inference import autocast
+from ..functional.progress import progress
 from ..models.image_tokenizer import ImageTokenizer
 from . import checkpoint, distributed, settings, state
 from .adversary import Adversary
 from .batches import image_batches
 from .ema import EMA
+from .estimate import Estimate
 from .interruption import Interruption
 from .losses import PerceptualLoss, reconstruction_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
-from .run import Run
-from .sampler import BatchSampler, SampledBatch, hold_out
+from .precision import settled_for_all
+from .run import Run, names_of_class
+from .sampler import BatchSampler, SampledBatch, every_class, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainTokenizerConfig
 from .tokenizer_codes import CODES, BitMeasure, IndexMeasure, build_tokenizer, check_settings
 
 log = logging.getLogger(__name__)
+
+SHOWN = 16  # held-out images in a picture
 
 
 FREE = (*settings.FREE, "source", "out", "preset")
@@ -59,16 +64,19 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     perceptual : nn.Module, optional
         Called with images and reconstructions (B, C, H, W) for a scalar distance, in place of the one that `config` names.
     """
-    from tqdm import tqdm
-
     check_settings(config)
     accelerator = distributed.start(config)
     device, main = accelerator.device, accelerator.is_main_process
     with accelerator.main_process_first():
-        images = open_images(config.source, config.split, size=config.model.image_size, in_chans=config.model.in_chans, limit=config.limit)
+        images = open_images(
+            config.source, config.split, size=config.model.image_size, in_chans=config.model.in_chans, limit=config.limit,
+            labelled=config.labels,
+        )  # fmt: skip
     train_items, held_out = hold_out(len(images), config.validation, config.seed)
+    shown = every_class(images.labels, held_out, SHOWN)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
-    run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main)
+    config, precision = settled_for_all(accelerator, config, (9 * config.model.channels, config.model.channels))
+    run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main, precision=precision)
     run.write_skipped(images.skipped)
 
     checkpoint.seed(config.seed)
@@ -101,9 +109,11 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     mine = distributed.share(accelerator, config.batch_size)
     sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, 2 if config.flip else 1, config.seed)
     batches = image_batches(images, sampler, device, config.num_workers)
-    progress = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", disable=None if main else True)
+    steps = range(first + 1, config.steps + 1)
+    bar = progress(steps, initial=first, total=config.steps, unit="step", desc="training", shown=main)
+    estimate = Estimate(first, config.steps, main)
     interruption = Interruption(alone=accelerator.num_processes == 1)
-    for step in interruption.over(progress):
+    for step in interruption.over(bar):
         module.train()
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
@@ -133,16 +143,21 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         ema.update(step)
         codes.after_step(step, part, optimizer, ema, generator)
         monitor.add(step, totals, norm)
+        estimate.after(step)
 
         if step % config.log_every == 0 or step == config.steps:
             values = monitor.report(run, step, optimizer, config.batch_size, last_good, codes.report(step))
-            progress.set_postfix(loss=f"{values['loss']:.4f}")
+            bar.set_postfix(loss=f"{values['loss']:.4f}")
         improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
             with ema.swapped():
-                values, picture = validate(module.eval(), codes.measure(), images, held_out, config.batch_size, device)
+                values, picture = validate(module.eval(), codes.measure(), images, held_out, config.batch_size, device, shown)
             run.log(accelerator, step, "validation", values)
-            run.save_picture(accelerator, step, picture, columns=len(picture) // 2)
+            half = len(picture) // 2
+            names = None if images.labels is None else [names_of_class(images.class_names, int(label)) for label in images.labels[shown]]
+            run.save_picture(
+                accelerator, step, picture, half, "held-out images above, their reconstructions below", names, ["given", "decoded"]
+            )
             log.info("step %d  %s", step, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
             improved = distributed.of_main(accelerator, checkpoint.improves(best, "psnr", values["psnr"], higher=True))
             best = {"step": step, "psnr": values["psnr"]} if improved else best
@@ -181,16 +196,16 @@ def loss_terms(
 
 @torch.no_grad()
 def validate(
-    module: nn.Module, measure: BitMeasure | IndexMeasure, images: ImageSet, items: np.ndarray, batch_size: int, device
+    module: nn.Module, measure: BitMeasure | IndexMeasure, images: ImageSet, items: np.ndarray, batch_size: int, device, shown: np.ndarray
 ) -> tuple[dict[str, float], Tensor]:
-    """PSNR, SSIM and the use of codes over held-out images; and 16 originals above their reconstructions."""
-    psnr, ssim, picture = [], [], None
+    """PSNR, SSIM and the use of codes over held-out images; and the images `shown` above their reconstructions."""
+    psnr, ssim = [], []
     sampler = [SampledBatch(0, items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
     for batch, _ in image_batches(images, sampler, device):
         reconstruction, *told = module(batch)
         psnr.append(metrics.psnr(batch, reconstruction))
         ssim.append(metrics.ssim(batch, reconstruction))
         measure.add(*told)
-        if picture is None:
-            picture = torch.cat([batch[:16], reconstruction[:16]])
+    ((batch, _),) = image_batches(images, [SampledBatch(0, shown)], device)
+    picture = torch.cat([batch, module(batch)[0]])
     return {"psnr": torch.cat(psnr).mean().item(), "ssim": torch.cat(ssim).mean().item(), **measure.result()}, picture

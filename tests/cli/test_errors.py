@@ -87,7 +87,8 @@ def gallery(tmp_path_factory):
     for number, name in enumerate(["猫/a.png", "vélo/b.png", os.fsdecode(b"im\xfe/c.png")]):
         (place / "d" / name).parent.mkdir(parents=True)
         picture(number).save(place / "d" / name)
-    main(["index", "--dataset", str(place / "d"), "--out", str(place / "g"), "--device", "cpu", "--threads", "1"])
+    args = ["--model", "bigr_nano.fashion_mnist", "--device", "cpu", "--threads", "1"]
+    main(["index", "--dataset", str(place / "d"), "--out", str(place / "g"), *args])
     return place
 
 

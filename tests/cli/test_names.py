@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bigr_features.cli.main import _Lines, main
+from bigr_features.cli.loudness import _Lines
+from bigr_features.cli.main import main
 from bigr_features.cli.search import _print_hits
 
 NAME = "a\n   1   1.0000  fake\x1b[31m\u202e\t\r.png"

@@ -143,7 +143,7 @@ def test_images_without_a_label_are_skipped_where_others_have_one(tmp_path, miss
     assert [problem.name[-3:] for problem in images.skipped] == ["[1]", "[4]"]
     assert "no label" in images.skipped[0].reason
     assert "2 of 6 labels" in caplog.text
-    assert len(open_images(source, size=8, limit=2)) == 1
+    assert len(open_images(source, size=8, limit=2)) == 2
 
 
 @pytest.mark.parametrize("missing", [-1, None])

@@ -22,6 +22,7 @@ from PIL import Image
 
 from bigr_features import extract_features
 from bigr_features.data import load_sample
+from bigr_features.data.limits import drawn
 from bigr_features.data.sources import open_items
 from bigr_features.features.extraction import ExtractionSettings, extract_to_store, ranks_of_environment
 from bigr_features.features.inputs import image_transform, model_inputs, preprocessing_of
@@ -58,7 +59,14 @@ def store(bigr, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def inputs(bigr):
-    return model_inputs(load_sample("digits").train_images[:50], bigr)
+    return model_inputs(first_drawn("images", 50), bigr)
+
+
+def first_drawn(what: str, limit: int) -> np.ndarray:
+    """Images or labels of the digits that a limit leaves."""
+    sample = load_sample("digits")
+    labels = np.asarray(sample.train_labels)
+    return getattr(sample, f"train_{what}")[drawn(labels, len(labels), limit)]
 
 
 def same_files(one: Path, other: Path) -> list[str]:
@@ -81,7 +89,7 @@ def test_one_pass_gives_the_hidden_states_of_every_layer(bigr, store, inputs):
             found = torch.from_numpy(np.array(store.features(f"block{layer}_{pooling}")))
             torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(store.features("bits")[:], codes.flatten(1).numpy())
-    np.testing.assert_array_equal(store.labels, load_sample("digits").train_labels[:50])
+    np.testing.assert_array_equal(store.labels, first_drawn("labels", 50))
     assert store.class_names == list("0123456789")
 
 
@@ -126,7 +134,7 @@ def test_a_resnet_is_read_by_feature_maps(tmp_path):
     store = extract_to_store(model, tmp_path / "s", settings, name="resnet10t", progress=False)
     assert store.names == [f"block{i}_{pooling}" for i in range(5) for pooling in ("mean", "max")]
     transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model) | {"input_size": (3, 64, 64)})
-    images = torch.stack([transform(Image.fromarray(image).convert("RGB")) for image in load_sample("digits").train_images[:6]])
+    images = torch.stack([transform(Image.fromarray(image).convert("RGB")) for image in first_drawn("images", 6)])
     with torch.no_grad():
         _, maps = model.eval().forward_intermediates(images)
     for layer, grid in enumerate(maps):
@@ -156,7 +164,7 @@ def test_images_of_any_size_go_through_the_models_own_transform(vit, tmp_path):
 
 
 def test_the_class_condition(bigr, inputs, tmp_path):
-    labels = load_sample("digits").train_labels[:50]
+    labels = first_drawn("labels", 50)
     given = extract_to_store(bigr, tmp_path / "given", replace(DIGITS, condition="label"), progress=False)
     three = extract_to_store(bigr, tmp_path / "three", replace(DIGITS, condition="3"), progress=False)
     with torch.no_grad():
@@ -456,7 +464,7 @@ def test_gray_models_take_gray_images(tmp_path):
     gray = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, patch_size=8, depth=1, embed_dim=48, in_chans=1)
     store = extract_to_store(gray, tmp_path / "out", replace(DIGITS, limit=3), progress=False)
     assert store.manifest["preprocessing"]["mode"] == "L"
-    found = extract_features(gray, model_inputs(load_sample("digits").train_images[:3], gray), progress=False)[0]
+    found = extract_features(gray, model_inputs(first_drawn("images", 3), gray), progress=False)[0]
     np.testing.assert_allclose(store.features("block0_mean")[:], found, rtol=1e-4, atol=1e-5)
 
 

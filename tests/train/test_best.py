@@ -83,7 +83,9 @@ def test_pictures_are_decoded_a_few_at_a_time(train_config, tokenizer_folder, mo
     tokenizer, model = load_model(tokenizer_folder), load_model(train(replace(config, steps=1)))
     sizes, decode = [], tokenizer.decode
     monkeypatch.setattr(tokenizer, "decode", lambda codes: (sizes.append(len(codes)), decode(codes))[1])
-    assert generator.sample(model.eval(), tokenizer, config).shape == (37, 3, 16, 16)
+    images, labels = generator.sample(model.eval(), tokenizer, config)
+    assert images.shape == (37, 3, 16, 16)
+    assert labels.tolist() == [i % 10 for i in range(37)]
     assert sizes == [16, 16, 5]
 
 
