@@ -8,13 +8,14 @@ once. Without arguments it takes a few minutes on a CPU, on images that need no 
     python benchmarks/retrieval.py --scale 1000000 --data path/to/fashion_mnist --out benchmarks/results
 
 `--scale` adds an experiment: so many vectors of 1,024 features, made from real features plus noise; time to build, memory, speed.
+`--life 100000 1000000` adds another: opening, adding to and removing from a gallery, beside LanceDB and hnswlib (pip install both).
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -22,18 +23,19 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from retrieval_life import ADDED, HNSW, REPEATS, WIDTH, life_part
+from retrieval_scale import SCALE_WIDTH, print_scale, scale_rows, speed
 
 import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.checkpoints import fingerprint
 from bigr_features.data import load_sample, open_images
 from bigr_features.evaluate.reports import array_hash, environment, write_json
-from bigr_features.evaluate.retrieval import average_precision, evaluate_retrieval, index_recall, mean_interval, rank_all, relevance
+from bigr_features.evaluate.retrieval import average_precision, evaluate_retrieval, mean_interval, rank_all, relevance
 from bigr_features.features.extract import extract_features
 from bigr_features.features.inputs import model_inputs
 from bigr_features.functional.packing import pack_bits
 from bigr_features.functional.vectors import unit_length
 from bigr_features.nearest.binarize import fit_binarizer
-from bigr_features.nearest.exact import nearest_by_cosine
 from bigr_features.nearest.index import BitIndex, VectorIndex
 from bigr_features.nearest.search import Searcher
 
@@ -42,8 +44,7 @@ log = logging.getLogger("retrieval")
 CUT = 100  # ranks of mAP@100, which indexes can be asked for
 SHORTLISTS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the gallery
 PACKAGES = ("bigr-features", "torch", "timm", "numpy", "faiss-cpu")
-SCALE_WIDTH = 1024
-SCALE_QUERIES = 1000
+PEERS = ("hnswlib", "lancedb")
 
 
 def main() -> None:
@@ -69,6 +70,8 @@ def main() -> None:
     }
     if not args.scale_only:
         quality_part(images, features, bits, labels, result, weights, args)
+    for count in args.life:
+        life(features, count, result, args)
     if args.scale:
         rows = scale_rows(features, args)
         print_scale(rows, args)
@@ -108,6 +111,32 @@ def quality_part(images: dict, features: dict, bits: dict, labels: dict, result:
     print(f"wrote {path}.json and .png")
 
 
+def life(features: dict, count: int, result: dict, args: argparse.Namespace) -> None:
+    """Our gallery, LanceDB and hnswlib at a number of vectors, and flat search beside faiss."""
+    made = {
+        "features": args.width,
+        "made": f"all layers side by side, cut to {args.width}, plus {args.noise} standard deviations of noise; "
+        "beyond 200,000 kept as float16",
+        "open": f"median of {REPEATS}, files in the system's cache",
+        "add, remove": f"{ADDED} rows as one change that is on disk at the end, median of 3; hnswlib writes its whole file, once",
+        "megabytes": "of the process's own memory (RssAnon) after opening and one search, less before; mapped files are not counted, "
+        "nor what is put where building in the same process has freed memory",
+        "effort": "the least with recall@10 of 0.95: candidates (HNSW), lists (IVF; LanceDB re-ranks 10 k), or re-ranked rows (two stages)",
+        "speed": "median of one query at a time; queries/s: 256 at a time, k = 10",
+        "hnswlib": HNSW,
+        "beside_faiss": "flat gallery and faiss.IndexFlatIP of the same normalised array in turn; medians, and the median ratio of pairs",
+    }
+    path = args.out / f"retrieval_life_{count}.json"
+
+    def save(rows: list[dict], beside: dict) -> None:
+        content = {"benchmark": "retrieval_life", **result, "vectors": count, "protocol": made, "rows": rows, "beside_faiss": beside}
+        load = {"load": f"the machine had other work: {os.getloadavg()[2]:.1f} runnable processes in the last 15 minutes"}
+        write_json(path, {**content, "environment": environment((*PACKAGES, *PEERS)) | load})
+
+    life_part(features, count, args, save)
+    print(f"wrote {path}")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bigr_nano.fashion_mnist", help="name of a BiGR model (default: %(default)s)")
@@ -116,15 +145,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, help="take so many test images, at random (default: all)")
     parser.add_argument("--images", type=int, help="take so many training images, at random (default: all)")
     parser.add_argument("--scale", type=int, default=0, help="number of vectors of the scale experiment (default: none)")
-    parser.add_argument("--scale-only", action="store_true", help="leave the other experiment out")
+    parser.add_argument("--life", type=int, nargs="*", default=[], help="numbers of vectors of the experiment with LanceDB and hnswlib")
+    parser.add_argument("--width", type=int, default=WIDTH, help="features of the vectors of --life (default: %(default)s)")
+    parser.add_argument("--scale-only", action="store_true", help="leave the first experiment out")
     parser.add_argument("--noise", type=float, default=0.3, help="of --scale, in standard deviations of a feature (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1, help="time each speed so long (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/retrieval"), help="folder for JSON and picture (default: %(default)s)")
     args = parser.parse_args()
-    if args.scale_only and not args.scale:
-        parser.error("--scale-only leaves nothing to do without --scale")
+    if args.scale_only and not (args.scale or args.life):
+        parser.error("--scale-only leaves nothing to do without --scale or --life")
     return args
 
 
@@ -247,26 +278,6 @@ def bytes_of(index: VectorIndex) -> int:
         return (Path(folder) / "index").stat().st_size
 
 
-def speed(search, count: int, seconds: float) -> dict:
-    """Median milliseconds of one query; queries a second, 256 at a time, of the clock and of one core's time."""
-    single = []
-    for i in range(min(100, count)):
-        start = time.perf_counter()
-        search(slice(i, i + 1), 10)
-        single.append(time.perf_counter() - start)
-    done, start, cpu = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < seconds:
-        place = done % max(1, count - 256)
-        search(slice(place, place + 256), 10)
-        done += min(256, count)
-    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return {
-        "latency_ms": 1000 * float(np.median(single)),
-        "queries_per_second": done / elapsed,
-        "queries_per_cpu_second": done / cpu,  # of one core, whatever else the machine does
-    }
-
-
 def two_stage_curve(bits: dict, features: dict, labels: dict, args: argparse.Namespace) -> list[dict]:
     """mAP over the whole ranking, its first part ranked again by cosine, for longer and longer first parts."""
     count, queries = len(labels["train"]), unit_length(features["test"])
@@ -285,85 +296,6 @@ def two_stage_curve(bits: dict, features: dict, labels: dict, args: argparse.Nam
     return [{"shortlist": size, "map": float(np.concatenate(parts).mean())} for size, parts in found.items()]
 
 
-# --------------------------------------------------------------------------------------------------------------------------- scale
-
-
-def scale_rows(features: dict, args: argparse.Namespace) -> list[dict]:
-    """Time to build, memory and speed of indexes of many vectors; each index in a process of its own, so that its memory can be seen."""
-    rng = np.random.default_rng(args.seed)
-    base, other = (np.concatenate(list(features[split].values()), axis=1)[:, :SCALE_WIDTH] for split in ("train", "test"))
-    if base.shape[1] < SCALE_WIDTH:
-        raise ValueError(f"the layers of {args.model} have {base.shape[1]} features together; --scale needs {SCALE_WIDTH}.")
-    spread = args.noise * base.std(0)
-    features.clear()
-    with tempfile.TemporaryDirectory(dir=args.out.parent if args.out.parent.is_dir() else None) as folder:
-        vectors_file, bits_file = Path(folder) / "vectors.npy", Path(folder) / "bits.npy"
-        vectors = np.lib.format.open_memmap(vectors_file, "w+", np.float16, (args.scale, SCALE_WIDTH))
-        bits = np.lib.format.open_memmap(bits_file, "w+", np.uint8, (args.scale, SCALE_WIDTH // 8))
-        binarizer = fit_binarizer("sign", noisy(base, rng.integers(len(base), size=20_000), spread, rng))
-        for start in range(0, args.scale, 20_000):
-            end = min(start + 20_000, args.scale)
-            rows = noisy(base, rng.integers(len(base), size=end - start), spread, rng)
-            vectors[start:end], bits[start:end] = rows, binarizer.bits(rows)
-        vectors.flush(), bits.flush()
-        queries = noisy(other, rng.integers(len(other), size=SCALE_QUERIES), spread, rng)
-        log.info("made %d vectors; searching them exactly", args.scale)
-        exact = nearest_by_cosine(queries, vectors, 10)[1]
-        del vectors, bits
-        lists = min(2048, 2 ** round(np.log2(4 * args.scale**0.5)))
-        plans = [
-            (
-                "BFlat",
-                [("sign bits, Hamming, flat", "hamming", None), *(("+ re-rank from disk", "two_stage", n) for n in (100, 300, 1000))],
-            ),
-            (f"IVF{lists},SQfp16", [(f"IVF{lists}, 16 bits a feature", "cosine", n) for n in (2, 4, 8, 16)]),
-        ]
-        rows = []
-        for plan in plans:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                files = vectors_file, bits_file
-                rows += pool.apply(measure, (*plan, *files, queries, binarizer.bits(queries), exact, args.threads, args.seconds))
-            log.info("  %s done", plan[0])
-    return rows
-
-
-def noisy(base: np.ndarray, picked: np.ndarray, spread: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Real features plus noise."""
-    return base[picked] + spread * rng.standard_normal((len(picked), base.shape[1]), dtype=np.float32)
-
-
-def measure(factory, ways, vectors_file, bits_file, queries, query_bits, exact, threads, seconds) -> list[dict]:
-    """Build one index in this process, and search it in several ways."""
-    import faiss
-
-    faiss.omp_set_num_threads(threads)
-    vectors, bits = np.load(vectors_file, mmap_mode="r"), np.load(bits_file, mmap_mode="r")
-    index = BitIndex(bits.shape[1], factory) if factory.startswith("B") else VectorIndex(vectors.shape[1], factory)
-    before, start = memory(), time.perf_counter()
-    index.build(bits if index.metric == "hamming" else vectors)
-    built, held = time.perf_counter() - start, memory() - before
-    rows = []
-    for name, metric, effort in ways:
-        searcher = Searcher(metric, vectors, bits, index, effort if metric == "two_stage" else 1)
-        if metric == "cosine":
-            index.set_effort(effort)
-
-        def search(which: slice, k: int, searcher=searcher) -> np.ndarray:
-            none = [np.empty(0, int)] * len(queries[which])
-            return searcher.search(queries[which], query_bits[which], k, None, none)[1]
-
-        found = np.concatenate([search(slice(i, i + 250), 10) for i in range(0, len(queries), 250)])
-        result = {"method": name, "effort": effort, "index_recall_at_10": index_recall(found, exact), "megabytes": held / 1e6}
-        rows.append({**result, "build_seconds": built, **speed(search, len(queries), seconds)})
-    return rows
-
-
-def memory() -> int:
-    """Bytes of this process's own memory; mapped files are not counted, for the system can drop them."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
-
-
 # -------------------------------------------------------------------------------------------------------------------------- output
 
 
@@ -379,17 +311,6 @@ def print_rows(rows: list[dict], curve: list[dict], layer: int, model: str, weig
     print("two stages, share of exact mAP by length of the shortlist:")
     exact = next(line["map"] for line in rows if line["method"] == "features, flat")
     print("   ".join(f"{point['shortlist']}: {point['map'] / exact:.3f}" for point in curve))
-
-
-def print_scale(rows: list[dict], args: argparse.Namespace) -> None:
-    print(f"\n{args.scale} vectors of {SCALE_WIDTH} features, {args.threads} threads")
-    print(f"{'':<32}{'effort':>8}{'recall@10':>11}{'MB':>8}{'build s':>9}{'ms':>8}{'queries/s':>11}{'a core':>8}")
-    for line in rows:
-        print(
-            f"{line['method']:<32}{line['effort'] or '':>8}{line['index_recall_at_10']:>11.3f}{line['megabytes']:>8.0f}"
-            f"{line['build_seconds']:>9.0f}{line['latency_ms']:>8.2f}{line['queries_per_second']:>11.0f}"
-            f"{line['queries_per_cpu_second']:>8.0f}"
-        )
 
 
 def plot(rows: list[dict], curve: list[dict], dataset: dict, weights: str, path: Path) -> None:

@@ -90,7 +90,7 @@ def main() -> None:
             "images": args.images,
             "choice": f"{args.choice_images} images of seed {args.seed + 1} for each setting, against the training images",
             "classes": "in turn",
-            "base": BASE,
+            "base": base(args),
             "seed": args.seed,
         },
         "judge": {"epochs": args.epochs, "test_accuracy": float((seen == test_labels).mean())},
@@ -110,7 +110,7 @@ def main() -> None:
         else:
             result[part] = []
             for name, changes in SWEEPS[part].items():
-                settings = {**BASE, "posterior": "official", **changes}
+                settings = {**base(args), "posterior": "official", **changes}
                 key = tuple(sorted(settings.items()))
                 if key not in done:
                     done[key] = quality(model, judge, reference, settings, args)
@@ -133,6 +133,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--choice-images", type=int, default=200, help="for each setting an order may choose (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=12, help="of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[p for p in PARTS if p != "guidance"], help="default: %(default)s")
+    parser.add_argument("--reveal-steps", type=int, default=BASE["num_reveal_steps"], help="of every setting (default: %(default)s)")
+    parser.add_argument("--denoise-steps", type=int, default=BASE["num_denoise_steps"], help="of every setting (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=200, help="of the bootstrap intervals (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -140,6 +142,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--name", default="sampling_quality", help="of the files in it (default: %(default)s)")
     return parser.parse_args()
+
+
+def base(args: argparse.Namespace) -> dict:
+    """The settings that rows differ from."""
+    return {**BASE, "num_reveal_steps": args.reveal_steps, "num_denoise_steps": args.denoise_steps}
 
 
 def read_split(data: str, split: str, size: int) -> tuple[Tensor, np.ndarray]:
@@ -192,16 +199,16 @@ def best_of_order(order: str, model: nn.Module, judge: nn.Module, train: np.ndar
 
     The choice draws with another seed than the measurement, and never sees a test image.
     """
-    base = {**BASE, "posterior": "official", "order": order}
+    settings = {**base(args), "posterior": "official", "order": order}
     tried = []
     gumbel_choices = GUMBEL_CHOICES if order == "entropy" else GUMBEL_CHOICES[:1]
     for scale, temperature, gumbel in itertools.product(GUIDANCE_CHOICES, TEMPERATURE_CHOICES, gumbel_choices):
         choice = {"guidance_scale": scale, "temperature": temperature, "gumbel_temperature": gumbel}
-        images = drawn_images(model, {**base, **choice}, args.choice_images, args.seed + 1)
+        images = drawn_images(model, {**settings, **choice}, args.choice_images, args.seed + 1)
         tried.append({**choice, "frechet_to_training_images": distance(pooled_features(judge, images), train)})
         log.info("%s, to training images: %s", order, tried[-1])
     best = min(tried, key=lambda row: row["frechet_to_training_images"])
-    settings = {**base, **{name: value for name, value in best.items() if name != "frechet_to_training_images"}}
+    settings |= {name: value for name, value in best.items() if name != "frechet_to_training_images"}
     row = {"name": order, **settings, **quality(model, judge, test, settings, args), "tried": tried}
     log.info("order_chosen %s: %s", order, {key: value for key, value in row.items() if key != "tried"})
     return row
@@ -212,7 +219,7 @@ def inpainting_quality(model: nn.Module, judge: nn.Module, train: Tensor, images
     size = model.img_size
     mask = center_mask(size)
     before = predicted(judge, images)
-    settings = {name: BASE[name] for name in ("num_denoise_steps", "guidance_scale")}
+    settings = {name: base(args)[name] for name in ("num_denoise_steps", "guidance_scale")}
 
     def drawn(given: Tensor | None, conceal: bool) -> Tensor:
         random = torch.Generator().manual_seed(args.seed)

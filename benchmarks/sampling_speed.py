@@ -11,8 +11,13 @@ On a machine that other jobs share, CPU seconds (summed over threads) tell more 
 The floor is the number of multiply-adds of the matrix products that our way of sampling needs (hidden tokens only), divided by the rate at
 which this machine does such products.
 
+With --cache, causal generators are timed instead, on random weights: token after token with the static key/value cache, and without it,
+where every token costs a pass over all tokens before it. The share of tokens that both draw alike is reported: now and then a draw lies
+within rounding of the border between two of thousands of classes, and all tokens after it differ.
+
     python benchmarks/sampling_speed.py
     python benchmarks/sampling_speed.py --batch 32 --rounds 5 --threads 1
+    python benchmarks/sampling_speed.py --cache llamagen_nano llamagen_l:2 --batch 1 --threads 1
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ import bigr_features  # noqa: F401  (registers the models)
 from bigr_features.checkpoints import fingerprint
 from bigr_features.evaluate.reports import environment, write_json
 from bigr_features.functional import bernoulli, masking
+from bigr_features.models.generator import BiGR
+from bigr_features.models.presets import preset_configs
 
 log = logging.getLogger("sampling_speed")
 
@@ -40,6 +47,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.cache:
+        return time_caches(args)
     model = timm.create_model(args.model, pretrained=args.model.count(".") > 0).eval().to(args.device)
     generator = model.generator
     settings = {
@@ -79,6 +88,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reveal-steps", type=int, default=20)
     parser.add_argument("--denoise-steps", type=int, default=100)
     parser.add_argument("--guidance-scale", type=float, default=2.5)
+    parser.add_argument(
+        "--cache", nargs="+", metavar="PRESET[:BLOCKS]", help="causal presets, with so many blocks: cached against uncached"
+    )
+    parser.add_argument("--grid", type=int, default=16, help="with --cache: side of the token grid (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="timed rounds, after one that warms up (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; torch's own number by default")
@@ -261,6 +274,72 @@ def matmul_rate(model: nn.Module, batch: int, device: str, seconds: float = 0.5)
         synchronize(device)
         best = min(best, (time.perf_counter() - started) / 20)
     return 2 * rows.numel() * weight.shape[1] / best
+
+
+def time_caches(args: argparse.Namespace) -> None:
+    """Times of causal generators with and without their key/value cache, in turn; written as kv_cache.json."""
+    protocol = {"dtype": "float32", "device": args.device, "threads": torch.get_num_threads(), "rounds": args.rounds}
+    result = {
+        "benchmark": "kv_cache",
+        "protocol": {"what": "codes only, random weights, in turn, median of the rounds", **protocol},
+        "rows": [],
+    }
+    for name in args.cache:
+        preset, _, blocks = name.partition(":")
+        config = preset_configs(preset)[1].replace(grid_size=args.grid)
+        config = config.replace(depth=int(blocks)) if blocks else config
+        model = random_weights(BiGR(config, device=args.device)).eval()
+        for batch in args.batch:
+            row = timed_cache(model, batch, args)
+            result["rows"].append({"preset": preset, "blocks": config.depth, "width": config.width, "tokens": config.num_tokens, **row})
+            log.info("%s: %s", name, row)
+            result["environment"] = environment()
+            write_json(args.out / "kv_cache.json", result)  # after each row: a run that is stopped leaves what it has
+    print("".join(f"{title:>16}" for title in ("preset", "blocks", "batch", "guidance", "uncached s", "cached s", "speed-up", "in CPU s")))
+    for row in result["rows"]:
+        seconds = row["seconds_per_image"]
+        print(
+            f"{row['preset']:>16}{row['blocks']:>16}{row['batch']:>16}{row['guidance_scale']:>16}{seconds['uncached']:>16.3f}"
+            f"{seconds['cached']:>16.3f}{row['speedup']:>15.1f}x{row['speedup_in_cpu_seconds']:>15.1f}x"
+        )
+
+
+def random_weights(model: nn.Module) -> nn.Module:
+    """Weights in place of the zeros that a new head starts from, so that tokens differ."""
+    with torch.no_grad():
+        for index, parameter in enumerate(model.parameters()):
+            if not parameter.any():
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)))
+    return model
+
+
+def timed_cache(model: nn.Module, batch: int, args: argparse.Namespace) -> dict:
+    """Seconds an image with and without the cache, and whether both drew the same tokens."""
+    labels = (torch.arange(batch) % model.config.num_classes).to(args.device)
+    steps = {} if model.config.categorical else {"num_denoise_steps": args.denoise_steps}
+    wall: dict[bool, list[float]] = {False: [], True: []}
+    cpu: dict[bool, list[float]] = {False: [], True: []}
+    drawn = {}
+    for _ in range(args.rounds):
+        for cached in (False, True):
+            noise = torch.Generator(args.device).manual_seed(0)
+            synchronize(args.device)
+            started, cpu_started = time.perf_counter(), time.process_time()
+            drawn[cached] = model.generate(labels, guidance_scale=args.guidance_scale, use_cache=cached, generator=noise, **steps)
+            synchronize(args.device)
+            wall[cached].append((time.perf_counter() - started) / batch)
+            cpu[cached].append((time.process_time() - cpu_started) / batch)
+    names = {False: "uncached", True: "cached"}
+    per_image, per_image_cpu = ({names[key]: statistics.median(values) for key, values in times.items()} for times in (wall, cpu))
+    return {
+        "batch": batch,
+        "guidance_scale": args.guidance_scale,
+        "seconds_per_image": per_image,
+        "cpu_seconds_per_image": per_image_cpu,
+        "speedup": per_image["uncached"] / per_image["cached"],
+        "speedup_in_cpu_seconds": per_image_cpu["uncached"] / per_image_cpu["cached"],
+        "equal_tokens": float((drawn[False] == drawn[True]).float().mean()),
+    }
 
 
 def synchronize(device: str) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from .features.store import FeatureStore
     from .gallery import Gallery
     from .models.autoencoder import BinaryAutoencoder
-    from .models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+    from .models.config import GeneratorConfig
     from .models.generator import BiGR
+    from .models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
     from .models.vq_autoencoder import VQAutoencoder
 
 __version__ = "0.1.0"
@@ -31,9 +32,9 @@ _HOMES = {
     "GeneratorConfig": ".models.config",
     "KNNClassifier": ".evaluate.knn",
     "LinearProbe": ".evaluate.linear_probe",
-    "TokenizerConfig": ".models.config",
+    "TokenizerConfig": ".models.tokenizer_config",
     "VQAutoencoder": ".models.vq_autoencoder",
-    "VQTokenizerConfig": ".models.config",
+    "VQTokenizerConfig": ".models.tokenizer_config",
     "extract_features": ".features.extract",
     "load_weights": ".backbones.weights",
 }

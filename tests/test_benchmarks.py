@@ -44,7 +44,7 @@ def check_rows(result: dict) -> None:
 
 
 def test_linear_probe_writes_table_json_and_picture(tmp_path):
-    done = run("linear_probe.py", "--dataset", "digits", "--limit", "700", "--layers", "0", "-1", "--out", str(tmp_path))
+    done = run("linear_probe.py", "--dataset", "digits", "--limit", "360", "--layers", "0", "-1", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "RANDOM weights" in done.stderr
     result = json.loads((tmp_path / "linear_probe_digits.json").read_text())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
+import sys
 
-from .test_benchmarks import run
+from .test_benchmarks import ROOT, run
 
 
 def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
@@ -20,10 +22,25 @@ def test_sampling_speed_counts_and_times_and_finds_equal_codes(tmp_path):
     assert row["floor_seconds_per_image"] > 0
 
 
+def test_causal_generators_are_timed_with_and_without_their_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    speed = importlib.import_module("sampling_speed")
+    options = "--cache llamagen_nano:1 bigr_nano_bin_ar:1 --grid 3 --batch 1 2 --rounds 1 --denoise-steps 2"
+    monkeypatch.setattr(sys, "argv", ["sampling_speed.py", *shlex.split(options), "--out", str(tmp_path)])
+    speed.main()
+    result = json.loads((tmp_path / "kv_cache.json").read_text())
+    rows = [(row["preset"], row["batch"]) for row in result["rows"]]
+    assert rows == [("llamagen_nano", 1), ("llamagen_nano", 2), ("bigr_nano_bin_ar", 1), ("bigr_nano_bin_ar", 2)]
+    assert all(row["tokens"] == 9 and row["blocks"] == 1 and row["equal_tokens"] == 1 and row["speedup"] > 0 for row in result["rows"])
+    assert "cpu" in result["environment"]
+    assert "speed-up" in capsys.readouterr().out
+
+
 def test_sampling_quality_writes_table_json_and_picture(tmp_path):
     done = run(
         "sampling_quality.py",
-        *shlex.split("--images 8 --choice-images 4 --epochs 1 --resamples 5 --parts posterior order_unguided order_chosen inpainting"),
+        *shlex.split("--images 8 --choice-images 3 --epochs 1 --reveal-steps 2 --denoise-steps 2 --resamples 5"),
+        *shlex.split("--parts posterior order_unguided order_chosen inpainting"),
         "--out",
         str(tmp_path),
     )
@@ -32,7 +49,9 @@ def test_sampling_quality_writes_table_json_and_picture(tmp_path):
     result = json.loads((tmp_path / "sampling_quality.json").read_text())
     assert [row["posterior"] for row in result["posterior"]] == ["official", "exact"]
     assert [row["guidance_scale"] for row in result["order_unguided"]] == [1.0] * 5
+    assert result["protocol"]["base"]["num_reveal_steps"] == result["protocol"]["base"]["num_denoise_steps"] == 2
     for row in result["order_chosen"]:
+        assert row["num_reveal_steps"] == 2
         assert len(row["tried"]) == (27 if row["order"] == "entropy" else 9)
         best = min(row["tried"], key=lambda tried: tried["frechet_to_training_images"])
         assert {name: row[name] for name in best if name in row} == {name: value for name, value in best.items() if name in row}

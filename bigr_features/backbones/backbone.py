@@ -16,13 +16,15 @@ from ..data.pixels import OUTPUTS, as_output
 from ..functional.checks import check_image_batch
 from ..functional.inference import in_chunks
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig, check_same_codes
-from ..models.generator import BiGR, resolve_layers
+from ..models.config import GeneratorConfig, check_same_codes
+from ..models.generator import BiGR
 from ..models.heads import CategoricalLossTerms
+from ..models.token_transformer import resolve_layers
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 from ..models.transcoder import LossTerms
 from ..models.transformer import Trunk
 from ..models.vq_autoencoder import VQAutoencoder
-from ..sampling.masked import runs_one_by_one
+from ..sampling.start import runs_one_by_one
 
 torch.fx.wrap("check_image_batch")
 

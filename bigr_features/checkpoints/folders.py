@@ -78,7 +78,8 @@ def load_parts(folder: str | Path) -> list[nn.Module] | None:
     if (folder / "tokenizer" / "config.json").is_file():
         if settings is not None:
             return [load_trained(folder), load_model(folder / "tokenizer")]
-        generators = sorted(path.parent for path in folder.glob("*/config.json") if path.parent.name != "tokenizer")
+        described = sorted(path.parent for path in folder.glob("*/config.json") if path.parent.name != "tokenizer")
+        generators = [path for path in described if not (path / "manifest.json").is_file()]  # a cache of codes may lie here too
         if len(generators) != 1:
             names = some([path.name for path in generators])
             raise ValueError(f"{folder} holds {len(generators)} generators beside the tokenizer ({names}); name the folder of one.")

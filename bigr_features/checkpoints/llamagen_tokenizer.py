@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..functional.checks import some
-from ..models.config import VQTokenizerConfig
+from ..models.tokenizer_config import VQTokenizerConfig
 from ..models.vq_autoencoder import VQAutoencoder
 from .files import VQ_CODEBOOK, filled, read_checkpoint, weights_of
 

@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 from ..models.vq_autoencoder import VQAutoencoder
 from ..storage.atomic import write_atomically
 from ..storage.json_files import write_json

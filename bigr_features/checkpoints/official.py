@@ -14,8 +14,9 @@ from torch import Tensor
 from ..functional.bernoulli import keep_probabilities
 from ..functional.checks import some
 from ..models.autoencoder import BinaryAutoencoder
-from ..models.config import GeneratorConfig, TokenizerConfig
+from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
+from ..models.tokenizer_config import TokenizerConfig
 from .files import VQ_CODEBOOK, filled, read_pickle, tensors
 from .names import TRUNK_NAMES, rename
 

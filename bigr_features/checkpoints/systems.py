@@ -15,7 +15,7 @@ from ..models.generator import BiGR
 from .files import filled, read_pickle, tensors
 from .names import TRUNK_NAMES, rename
 
-LLAMAGEN_ENTRIES = ("model", "module", "state_dict")
+LLAMAGEN_ENTRIES = ("ema", "model", "module", "state_dict")  # the averaged weights of a training file first
 WEIGHTS = ("ema", "model")
 
 _LLAMAGEN_NAMES = [("embedding.tables.0", "tok_embeddings"), *TRUNK_NAMES, ("output.maps.0", "output")]
@@ -37,11 +37,12 @@ def load_llamagen_generator(path: str | Path, config: GeneratorConfig, *, weight
     Parameters
     ----------
     path : str or Path
-        A `.pt` file: weights under "model" (DDP), "module" (DeepSpeed) or "state_dict", or alone (FSDP). A stale "freqs_cis" is ignored.
+        A `.pt` file: weights under "model" (DDP), "module" (DeepSpeed) or "state_dict", or alone (FSDP). A stale "freqs_cis" is ignored,
+        and so are the caches of keys and values that generation leaves in a public model.
     config : GeneratorConfig
         Size of the model in the file: tokens="index", head="linear", causal=True, adaln=False, vocab_size.
     weights : "ema" or "model", optional
-        One entry of a training file; by default the entry that a published file has.
+        One entry of a training file; by default the averaged weights ("ema") if it holds them.
 
     Raises
     ------
@@ -79,9 +80,9 @@ def read_llamagen_generator(path: str | Path, config: GeneratorConfig, *, weight
     content = read_pickle(path)
     if weights is not None and weights not in content:
         raise ValueError(f"{path} has no entry {weights!r}; it holds {some(content)}.")
-    entry = weights if weights is not None else next((name for name in LLAMAGEN_ENTRIES if name in content), None)
+    entry = weights or next((name for name in LLAMAGEN_ENTRIES if isinstance(content.get(name), dict)), None)
     state = _weights(content if entry is None else content[entry], path, "LlamaGen", "tok_embeddings.weight")
-    state = {key: value for key, value in state.items() if key != "freqs_cis"}
+    state = {key: value for key, value in state.items() if key != "freqs_cis" and ".kv_cache." not in key}
     return {rename(key, _LLAMAGEN_NAMES, to_official=False) or key: value for key, value in state.items()}
 
 
@@ -136,7 +137,7 @@ def elm_generator_state(model: BiGR) -> dict[str, Tensor]:
 
 def is_llamagen_generator(content: dict) -> bool:
     """Whether what a checkpoint file holds is an official LlamaGen generator."""
-    entries = [content, *(content[key] for key in (*LLAMAGEN_ENTRIES, "ema") if isinstance(content.get(key), dict))]
+    entries = [content, *(content[key] for key in LLAMAGEN_ENTRIES if isinstance(content.get(key), dict))]
     return any("tok_embeddings.weight" in entry and "mask_tok" not in entry for entry in entries)
 
 

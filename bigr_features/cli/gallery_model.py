@@ -56,8 +56,8 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | No
 
     import torch
 
+    from ..features.embedder import Embedder
     from ..functional.inference import local_device
-    from ..gallery.embedding import Embedder
 
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -15,6 +15,7 @@ GROUPS = {
         "probe": "Measure a store by a linear probe.",
         "knn": "Measure a store by k nearest neighbours.",
         "sweep": "Compare every layer and pooling of a store.",
+        "classify": "Classify by a generator's likelihoods, untrained.",
         "plot": "Draw clusters of classes: t-SNE, UMAP or PCA.",
         "report": "Put results of probe, knn and sweep into one table.",
     },

@@ -25,6 +25,7 @@ COMMANDS = {
     "probe": (".probe:ProbeConfig", ".probe:probe"),
     "knn": (".probe:KNNConfig", ".probe:knn"),
     "sweep": (".probe:SweepConfig", ".probe:sweep"),
+    "classify": (".classify:ClassifyConfig", ".classify:classify"),
     "plot": (".plot:PlotConfig", ".plot:plot"),
     "report": (".report:ReportConfig", ".report:report"),
     "index": (".gallery:IndexConfig", ".gallery:index"),
@@ -103,12 +104,14 @@ def _stop_at_usage(message: str) -> None:
 
 
 def _renamed(settings: type, args: list[str]) -> list[str]:
-    """The arguments with --weights in place of --checkpoint, its former name, which is said."""
+    """The arguments with the present names of options that were called otherwise, which is said."""
     known = {field.name for field in dataclasses.fields(settings)}
-    if "checkpoint" in known or "weights" not in known or _value(args, "--checkpoint") is None:
-        return args
-    print("--checkpoint is called --weights now", file=sys.stderr)
-    return [arg.replace("--checkpoint", "--weights", 1) if arg.partition("=")[0] == "--checkpoint" else arg for arg in args]
+    for former, name in {"checkpoint": "weights", **getattr(settings, "former_names", {})}.items():
+        option, now = (f"--{word.replace('_', '-')}" for word in (former, name))
+        if former not in known and name in known and _value(args, option) is not None:
+            print(f"{option} is called {now} now", file=sys.stderr)
+            args = [arg.replace(option, now, 1) if arg.partition("=")[0] == option else arg for arg in args]
+    return args
 
 
 def _named(place: str):
@@ -126,7 +129,7 @@ def _starting_point(name: str, settings: type, args: list[str]):
 
         if preset is not None:
             raise ValueError("both --config and --preset were given, and each names a model; give one of them.")
-        return read_config(settings, config)
+        return _with_free_model(read_config(settings, config))
     if preset is None or "preset" not in known:
         return None
     from ..models.presets import GENERATORS, TOKENIZERS
@@ -144,7 +147,14 @@ def _starting_point(name: str, settings: type, args: list[str]):
     from ..train.recipes import GENERATOR_RECIPES, TOKENIZER_RECIPES
 
     recipe = (TOKENIZER_RECIPES if name == "train-tokenizer" else GENERATOR_RECIPES).get(preset, {})
-    return settings(**required, preset=preset, model=sizes[preset], **recipe)
+    return _with_free_model(settings(**required, preset=preset, model=sizes[preset], **recipe))
+
+
+def _with_free_model(settings):
+    """Settings whose model has no number that follows from others, so that --model.* may change those others."""
+    if hasattr(settings, "model"):
+        object.__setattr__(settings, "model", settings.model.without_derived())
+    return settings
 
 
 def _value(args: list[str], option: str) -> str | None:

@@ -84,12 +84,12 @@ def search(config: SearchConfig) -> None:
     else:
         _print_hits(gallery, hits, queries)
     if config.sheet is not None:
-        from ..gallery.sheets import results_of, write_sheet
+        from ..gallery.sheets import explained, item_image, results_of
+        from ..plots.result_sheet import write_sheet
 
         results = results_of(gallery, hits, cards, labels)
         if config.explain:
-            from ..gallery.embedding import opened
-            from ..gallery.explain import explained, item_image
+            from ..data.reopened import opened
 
             images = [item_image(gallery, item) for item in config.ids] if config.ids else [opened(path) for path in config.queries]
             results = explained(gallery, embedder or embedder_for(gallery, config), results, hits, images)
@@ -100,9 +100,9 @@ def search(config: SearchConfig) -> None:
 
 def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]:
     """A card for each row of hits, and the class of its query, if known."""
-    from ..gallery.cards import Card
-    from ..gallery.embedding import opened
-    from ..gallery.images import thumbnail_of
+    from ..data.pixels import thumbnail_of
+    from ..data.reopened import opened
+    from ..plots.cards import Card
 
     if config.by_class is not None:
         label = _label(config.by_class, gallery)

@@ -73,3 +73,33 @@ def _integers(known: list, where: str) -> np.ndarray:
         odd = next((value for value in known if isinstance(value, bool | str | list | dict) or value % 1 != 0), known[0])
         raise ValueError(f"{where} holds no class indices but, for one, {one_line(short(odd))}; one integer or name an image is expected.")
     return numbers.astype(np.int64)
+
+
+def renamed(labels: np.ndarray, names: Sequence[str] | None, known: Sequence[str] | None) -> tuple[np.ndarray, list[str] | None]:
+    """Labels that mean `names` as labels of a gallery that knows the classes `known`, and all its classes then.
+
+    Raises
+    ------
+    ValueError
+        If a label has no name.
+    """
+    if names is None:
+        return labels, None if known is None else list(known)
+    if labels.size and labels.max() >= len(names):
+        raise ValueError(f"label {labels.max()} has no name; there are {len(names)} class_names.")
+    known = list(known or [])
+    known += [name for name in dict.fromkeys(names) if name not in known]
+    numbers = np.array([*(known.index(name) for name in names), -1])  # the last is that of no label
+    return numbers[labels], known
+
+
+def check_labels(labels, count: int) -> np.ndarray:
+    """Labels as int64 (count,), -1 for none; TypeError or ValueError for others."""
+    if labels is None:
+        return np.full(count, -1, dtype=np.int64)
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
+        raise TypeError(f"labels have dtype {labels.dtype} and shape {labels.shape}; expected one integer an item, -1 for none.")
+    if labels.size and labels.min() < -1:
+        raise ValueError(f"label {labels.min()} is negative; expected class indices, or -1 for none.")
+    return labels.astype(np.int64)

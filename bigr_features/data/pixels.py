@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image
 
@@ -10,6 +12,7 @@ from .modes import upright
 VIEWS = {"center": 1, "flip": 2, "ten_crop": 10}
 TEN_CROP_MARGIN = 1.1
 THIN = 16  # a picture whose long side is more than so many short sides is cut before it is resized
+LOSSLESS = 64  # small pictures up to so many pixels a side are kept as they are
 OUTPUTS = ("tensor", "uint8", "pil")
 
 
@@ -112,3 +115,12 @@ def as_output(images, output: str):
     if output == "tensor":
         return images
     return to_uint8(images) if output == "uint8" else to_pil(images)
+
+
+def thumbnail_of(image: Image.Image, size: int) -> bytes:
+    """A picture of at most `size` pixels a side as PNG, if it is tiny, or JPEG."""
+    small = image.convert("RGB")
+    small.thumbnail((size, size))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG") if max(small.size) <= LOSSLESS else small.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

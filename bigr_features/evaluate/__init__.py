@@ -10,9 +10,10 @@ _HOMES = {
     "LinearProbe": "linear_probe",
     "MAEProbe": "mae_probe",
     "few_shot": "shots",
+    "generative_classifier": "likelihoods",
 }
 
-__all__ = ["AttentiveProbe", "EfficientProbe", "KNNClassifier", "LinearProbe", "MAEProbe", "few_shot"]
+__all__ = ["AttentiveProbe", "EfficientProbe", "KNNClassifier", "LinearProbe", "MAEProbe", "few_shot", "generative_classifier"]
 
 
 def __getattr__(name: str):

@@ -21,7 +21,7 @@ from ..functional.checks import check_image_batch, check_labels, check_pixels
 from ..functional.masking import lowest
 from ..functional.packing import pack_bits
 from ..functional.pooling import HEAD, check_poolings, feature_name, pool_tokens
-from ..models.generator import resolve_layers
+from ..models.token_transformer import resolve_layers
 from .taps import check_taps, join_layer, split_layer, tapped
 
 _BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move the other

@@ -17,7 +17,7 @@ from .schedules import NOISE_SCHEDULES, POSTERIORS
 
 
 def keep_probabilities(num_timesteps: int, schedule: str = "linear") -> Tensor:
-    """Probability k_t that a bit is still its clean self at noise level t = 0..T.
+    """Probability k_t (alpha-bar) that a bit is still its clean self at noise level t = 0..T.
 
     linear: 1 - t/T.  cosine: (1 + cos(pi t/T)) / 2.  sigmoid: logistic from 3 to -3 with temperature 0.8 in t/T, scaled to 1 at 0
     as the public code does, that is (s(3/0.8) - s(3t/(0.8 T))) / (s(3/0.8) - s(0)).

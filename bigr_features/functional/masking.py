@@ -6,6 +6,7 @@ Functions of numbers and tensors; they know no model. A mask is True where a tok
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -15,9 +16,12 @@ from .inference import to_device
 from .schedules import GUMBEL_SCHEDULES, MASK_SCHEDULES, gumbel_temperature_at, masked_fraction, reveal_counts
 
 __all__ = [
-    "GUMBEL_SCHEDULES", "MASK_SCHEDULES", "draw_mask_count", "gumbel_noise", "gumbel_temperature_at", "lowest", "masked_fraction",
-    "positions_of", "reveal_counts", "train_mask_count",
+    "GUMBEL_SCHEDULES", "MASK_DISTRIBUTIONS", "MASK_SCHEDULES", "check_mask_distribution", "draw_mask_count", "gumbel_noise",
+    "gumbel_temperature_at", "lowest", "masked_fraction", "positions_of", "reveal_counts", "train_mask_count",
 ]  # fmt: skip
+
+MASK_DISTRIBUTIONS = ("cosine", "truncated_normal")
+MODE, SPREAD, LEAST = 0.55, 0.25, 0.5  # of MAGE's mask ratio: a normal distribution, cut to [0.5, 1]
 
 
 def train_mask_count(num_tokens: int, step: int, levels: int | None = None) -> int:
@@ -31,11 +35,38 @@ def train_mask_count(num_tokens: int, step: int, levels: int | None = None) -> i
     return max(1, int((ratio * num_tokens).tolist()[0]))
 
 
-def draw_mask_count(num_tokens: int, generator: torch.Generator | None = None, levels: int | None = None) -> int:
-    """One draw of the number of hidden tokens for a training batch, cosine-distributed; see `train_mask_count`."""
+def draw_mask_count(
+    num_tokens: int, generator: torch.Generator | None = None, levels: int | None = None, distribution: str = "cosine"
+) -> int:
+    """One draw of the number of hidden tokens for a training batch.
+
+    Parameters
+    ----------
+    levels : int, optional
+        Of the cosine distribution; see `train_mask_count`.
+    distribution : "cosine" or "truncated_normal"
+        The latter is MAGE's (arXiv:2211.09117): the share is N(0.55, 0.25) cut to [0.5, 1], rounded up to whole tokens.
+
+    Raises
+    ------
+    ValueError
+        For another distribution.
+    """
+    check_mask_distribution(distribution)
     device = generator.device if generator is not None else "cpu"
+    if distribution == "truncated_normal":
+        law = NormalDist(MODE, SPREAD)
+        low, high = law.cdf(LEAST), law.cdf(1.0)
+        share = law.inv_cdf(low + torch.rand(1, generator=generator, device=device).tolist()[0] * (high - low))
+        return min(num_tokens, math.ceil(num_tokens * share))
     step = torch.randint(levels or num_tokens, (1,), generator=generator, device=device).tolist()[0]
     return train_mask_count(num_tokens, step, levels)
+
+
+def check_mask_distribution(name: str) -> None:
+    """Raise ValueError for a distribution of mask ratios that there is not."""
+    if name not in MASK_DISTRIBUTIONS:
+        raise ValueError(f"there is no mask distribution {name!r}; choose one of {', '.join(MASK_DISTRIBUTIONS)}.")
 
 
 def lowest(noise: Tensor, count: int) -> Tensor:

@@ -42,7 +42,9 @@ class Precision:
         return {"precision": self.name, "asked": self.asked, "bf16_over_fp32_time": None if self.ratio is None else round(self.ratio, 3)}
 
 
-def choose_precision(asked: str, device: torch.device | str, module: nn.Module | None = None) -> Precision:
+def choose_precision(
+    asked: str, device: torch.device | str, module: nn.Module | None = None, *, shape: tuple[int, int] | None = None
+) -> Precision:
     """The precision to run in.
 
     Parameters
@@ -52,6 +54,8 @@ def choose_precision(asked: str, device: torch.device | str, module: nn.Module |
     device : torch.device or str
     module : nn.Module, optional
         Its largest linear layer or convolution gives the shape of the product that is timed; (256, 512) x (512, 512) without.
+    shape : (int, int), optional
+        Inputs and outputs of that product, in place of a module.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def choose_precision(asked: str, device: torch.device | str, module: nn.Module |
     if asked == "fp32":
         return Precision("fp32", asked, None)
     device = torch.device(device)
-    ratio = bf16_time_ratio(*product_shape(module), device.type, device.index)
+    ratio = bf16_time_ratio(*(product_shape(module) if shape is None else shape), device.type, device.index)
     if asked == "auto":
         return Precision("bf16" if ratio < MARGIN else "fp32", asked, ratio)
     if ratio > 1:

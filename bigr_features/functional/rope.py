@@ -36,8 +36,8 @@ def rope_table(grid_size: int, head_dim: int, num_cond_tokens: int = 1, base: fl
 
 
 def apply_rope(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate neighbouring pairs of x (B, H, S, h) by table (S, h / 2, 2), at least in float32; the dtype of x is kept."""
-    pairs = x.to(table.dtype).unflatten(-1, (-1, 2))  # (B, H, S, h / 2, 2)
+    """Rotate neighbouring pairs of x (..., S, h) by table (S, h / 2, 2), at least in float32; the dtype of x is kept."""
+    pairs = x.to(table.dtype).unflatten(-1, (-1, 2))  # (..., S, h / 2, 2)
     even, odd = pairs[..., 0], pairs[..., 1]
     cos, sin = table[..., 0], table[..., 1]
     rotated = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)

@@ -1,9 +1,9 @@
-"""Galleries: image collections on disk, searched by features or by bits. Arrays in, ids out; `embedding` is where models come in."""
+"""Galleries: image collections on disk, searched by features or by bits. Models come in by `features.embedder`."""
 
+from ..features.embedder import Embedder, embedding_of
+from ..nearest.settings import GallerySettings
 from .changes import Added
-from .embedding import embedding_of
 from .gallery import Gallery
 from .hits import Hits
-from .settings import GallerySettings
 
-__all__ = ["Added", "Gallery", "GallerySettings", "Hits", "embedding_of"]
+__all__ = ["Added", "Embedder", "Gallery", "GallerySettings", "Hits", "embedding_of"]

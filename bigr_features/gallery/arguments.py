@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..data.item_reader import ID_LENGTH
-from ..functional.vectors import unit_length
-from .settings import GallerySettings
+from ..data.labels import check_labels
+from ..nearest.checks import check_bits, check_features
+from ..nearest.settings import GallerySettings
+from ..storage.item_table import json_of
 
 
 @dataclass
@@ -37,45 +36,6 @@ class Rows:
         return len(self.labels)
 
 
-def check_features(features, dim: int | None, what: str = "features") -> np.ndarray:
-    """float16 or float32 (m, D), finite, none all zero, for which cosine is not defined.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    features = np.asarray(features)
-    if features.dtype.kind != "f":
-        raise TypeError(f"{what} have dtype {features.dtype}; expected floats.")
-    if features.ndim != 2 or features.shape[1] == 0:
-        raise ValueError(f"{what} have shape {features.shape}; expected (number, {'width' if dim is None else dim}).")
-    if dim is not None and features.shape[1] != dim:
-        raise ValueError(
-            f"{what} have {features.shape[1]} columns, but the gallery holds vectors of {dim}; take the same model, layer and pooling."
-        )
-    if features.dtype not in (np.float16, np.float32):
-        with np.errstate(over="ignore"):
-            features = features.astype(np.float32)
-    if not np.isfinite(features).all():
-        where = np.flatnonzero(~np.isfinite(features).all(1))
-        raise ValueError(f"{what} hold NaN or infinite values, first in row {where[0]} ({len(where)} of {len(features)} rows).")
-    zero = np.flatnonzero(~features.any(1))
-    if len(zero):
-        raise ValueError(f"{what} are all zero in row {zero[0]} ({len(zero)} of {len(features)} rows), which has no direction to compare.")
-    return features
-
-
-def check_bits(bits, num_bits: int | None, what: str = "bits") -> np.ndarray:
-    """Packed bits (m, ceil(K / 8)); TypeError or ValueError otherwise."""
-    bits = np.asarray(bits)
-    if bits.dtype != np.uint8:
-        raise TypeError(f"{what} have dtype {bits.dtype}; expected uint8, eight bits a byte, as packing.pack_bits gives.")
-    expected = "bytes" if num_bits is None else -(-num_bits // 8)
-    if bits.ndim != 2 or bits.shape[1] == 0 or (num_bits is not None and bits.shape[1] != expected):
-        raise ValueError(f"{what} have shape {bits.shape}; expected (number, {expected}), packed by packing.pack_bits.")
-    return bits
-
-
 def check_given(settings: GallerySettings, features, bits) -> None:
     """Raise ValueError unless features and bits are given exactly where the settings need them."""
     for name, given, needed in (("features", features is not None, settings.has_features), ("bits", bits is not None, settings.takes_bits)):
@@ -99,105 +59,9 @@ def new_rows(
             raise ValueError(f"there are {len(values)} {name} for {count} items; give one an item.")
     lists = {name: [None] * count if values is None else list(values) for name, values in lists.items()}
     lists["sources"] = [None if source is None else str(source) for source in lists["sources"]]
-    lists["metadata"] = [_as_json(metadata, i) for i, metadata in enumerate(lists["metadata"])]
+    lists["metadata"] = [json_of(metadata, i) for i, metadata in enumerate(lists["metadata"])]
     lists["thumbnails"] = [picture or None for picture in lists["thumbnails"]]
-    return Rows(_labels(labels, count), features, bits, **lists)
-
-
-def _labels(labels, count: int) -> np.ndarray:
-    if labels is None:
-        return np.full(count, -1, dtype=np.int64)
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
-        raise TypeError(f"labels have dtype {labels.dtype} and shape {labels.shape}; expected one integer an item, -1 for none.")
-    if labels.size and labels.min() < -1:
-        raise ValueError(f"label {labels.min()} is negative; expected class indices, or -1 for none.")
-    return labels.astype(np.int64)
-
-
-def renamed(labels: np.ndarray, names: Sequence[str] | None, known: Sequence[str] | None) -> tuple[np.ndarray, list[str] | None]:
-    """Labels that mean `names` as labels of a gallery that knows the classes `known`, and all its classes then.
-
-    Raises
-    ------
-    ValueError
-        If a label has no name.
-    """
-    if names is None:
-        return labels, None if known is None else list(known)
-    if labels.size and labels.max() >= len(names):
-        raise ValueError(f"label {labels.max()} has no name; there are {len(names)} class_names.")
-    known = list(known or [])
-    known += [name for name in dict.fromkeys(names) if name not in known]
-    numbers = np.array([*(known.index(name) for name in names), -1])  # the last is that of no label
-    return numbers[labels], known
-
-
-def _as_json(metadata, i: int) -> str | None:
-    if not metadata:
-        return None
-    if not isinstance(metadata, dict):
-        raise TypeError(f"metadata of item {i} is a {type(metadata).__name__}; expected a dictionary.")
-    try:
-        return json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"metadata of item {i} cannot be written as JSON ({error}).") from error
-
-
-def content_ids(rows: Rows) -> list[str]:
-    """An id of each row's own bytes."""
-    stored = rows.bits if rows.features is None else rows.features
-    return [hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()[:ID_LENGTH] for row in stored]
-
-
-def new_ids(known: Callable[[str], bool], ids: Sequence[str], count: int, copies: str) -> tuple[list[str], dict[str, str]]:
-    """Ids for new items, none of them `known`, and which of them are copies of which.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For ids that are no strings or empty, another number of them, or, unless copies="number", an id that is there already.
-    """
-    if copies not in ("refuse", "number"):
-        raise ValueError(f"copies={copies!r} is unknown; choose refuse or number.")
-    if len(ids) != count:
-        raise ValueError(f"there are {len(ids)} ids for {count} items; give one an item.")
-    taken: dict[str, None] = {}  # in order
-    next_number: dict[str, int] = {}
-    duplicates: dict[str, str] = {}
-    for item in map(_checked_id, ids):
-        new = item
-        if new in taken or known(new):
-            if copies == "refuse":
-                raise ValueError(f"the id {item!r} is in the gallery already, or given twice; use update, or copies='number'.")
-            number = next_number.get(item, 1)
-            while (new := f"{item}-{number}") in taken or known(new):
-                number += 1
-            next_number[item] = number + 1
-            duplicates[new] = item
-        taken[new] = None
-    return list(taken), duplicates
-
-
-def _checked_id(item) -> str:
-    if not isinstance(item, str):
-        raise TypeError(f"id {item!r} is a {type(item).__name__}; expected a string.")
-    if not item or "\0" in item or item != item.strip():
-        raise ValueError(f"id {item!r} is empty or has blanks at its ends; expected a plain string.")
-    if not item.isascii() and item != item.encode("utf-8", "replace").decode():
-        raise ValueError(f"id {item!r} cannot be written as UTF-8; expected a plain string.")
-    return item
-
-
-def combined(features: np.ndarray | None, bits: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Several queries as one: the mean of their directions (1, D), and the bits (1, bytes) that more than half of them have."""
-    if features is not None:
-        features = unit_length(features).mean(0, keepdims=True)
-        if not features.any():
-            raise ValueError("the queries cancel out: the mean of their directions is zero; search by each of them.")
-    if bits is not None:
-        bits = np.packbits(np.unpackbits(bits, axis=1).mean(0, keepdims=True) > 0.5, axis=1)
-    return features, bits
+    return Rows(check_labels(labels, count), features, bits, **lists)
 
 
 def as_list(ids: Iterable[str]) -> list[str]:

@@ -6,20 +6,21 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
 from ..nearest.binarize import Binarizer
+from ..nearest.settings import GallerySettings
 from ..storage.append_file import AppendFile
 from ..storage.database import CHECK_LIMIT
+from ..storage.item_table import ItemTable
 from .arguments import as_list
-from .settings import GallerySettings
 from .state import State, open_database, states_of
 
 log = logging.getLogger(__name__)
 
-NUMBERS = 900  # values that one SQL statement takes everywhere
 BATCH = 8192
 
 
@@ -59,9 +60,8 @@ class Contents:
         self._vectors = {kind: file.read(self._state.rows) for kind, file in self._files.items()}
         generation, entry = self._state.generation, self._state.index
         is_newest = generation == states[0].generation
-        self._living = "died IS NULL" if is_newest else f"born <= {generation} AND (died IS NULL OR died > {generation})"
-        dead = self._database.rows(f"SELECT row FROM items WHERE died <= {generation}")
-        self._dead = np.array([row for (row,) in dead], dtype=np.int64)
+        self._items = ItemTable(self._database, None if is_newest else generation)
+        self._dead = self._items.dead(generation)
         has_index = entry is not None and (self.folder / entry["file"]).is_file()
         self._index_file = (self.folder / entry["file"]).open("rb") if has_index else None
         for name in ("_rows", "_labels", "_binarizer", "ids"):
@@ -92,16 +92,11 @@ class Contents:
         if database:
             self._database.quick_check()
         for kind, file in self._files.items():
-            name, done = self._state.files[kind]["file"], 0
-            query = "SELECT start, rows, sha256 FROM appends WHERE file = ? ORDER BY start"
-            for start, count, sha256 in self._database.rows(query, (name,)):
-                if start != done:
-                    raise self._database.damaged(f"it has no checksum of row {done} of {name}")
-                if start < self._state.rows:
-                    file.check(self._vectors[kind], start, count, sha256)
-                done = start + count
-            if done < self._state.rows:
-                raise self._database.damaged(f"it has no checksum of row {done} of {name}")
+            name = self._state.files[kind]["file"]
+            appends = self._database.rows("SELECT start, rows, sha256 FROM appends WHERE file = ? ORDER BY start", (name,))
+            lacking = file.check(self._vectors[kind], appends)
+            if lacking is not None:
+                raise self._database.damaged(f"it has no checksum of row {lacking} of {name}")
 
     def close(self) -> None:
         """Close the files; the gallery cannot be used afterwards."""
@@ -116,46 +111,19 @@ class Contents:
     def __exit__(self, *_) -> None:
         self.close()
 
-    @property
-    def settings(self) -> GallerySettings:
-        """How it is searched."""
-        return self._state.settings
-
-    @property
-    def embedding(self) -> dict | None:
-        """What made the features: model, weights, layer, transform, ..."""
-        return self._state.embedding
-
-    @property
-    def class_names(self) -> list[str] | None:
-        """Names by label."""
-        return self._state.class_names
-
-    @property
-    def dim(self) -> int | None:
-        """Width of the features, once there are any."""
-        return self._state.dim
-
-    @property
-    def num_bits(self) -> int | None:
-        """Bits of an item, once there are any."""
-        return self._state.num_bits
-
-    @property
-    def index_factory(self) -> str | None:
-        """The faiss factory string of the index, once there is one."""
-        return self._state.factory
-
-    @property
-    def generation(self) -> int:
-        """Number of the change that the gallery is read at; each one adds 1."""
-        return self._state.generation
+    settings: GallerySettings = property(attrgetter("_state.settings"), doc="How it is searched.")
+    embedding: dict | None = property(attrgetter("_state.embedding"), doc="What made the features: model, weights, layer, transform, ...")
+    class_names: list[str] | None = property(attrgetter("_state.class_names"), doc="Names by label.")
+    dim: int | None = property(attrgetter("_state.dim"), doc="Width of the features, once there are any.")
+    num_bits: int | None = property(attrgetter("_state.num_bits"), doc="Bits of an item, once there are any.")
+    index_factory: str | None = property(attrgetter("_state.factory"), doc="The faiss factory string of the index, once there is one.")
+    generation: int = property(attrgetter("_state.generation"), doc="Number of the change that the gallery is read at; each one adds 1.")
 
     def __len__(self) -> int:
         return self._state.live
 
     def __contains__(self, item: str) -> bool:
-        return isinstance(item, str) and self._find(item) is not None
+        return isinstance(item, str) and self._items.find(item) is not None
 
     def __repr__(self) -> str:
         index = self.index_factory or self.settings.index
@@ -171,7 +139,7 @@ class Contents:
     @cached_property
     def ids(self) -> np.ndarray:
         """Strings (n,), in the order in which they were added."""
-        return np.array([item for (item,) in self._database.rows(f"SELECT id FROM items WHERE {self._living} ORDER BY row")], dtype=str)
+        return self._items.ids()
 
     @property
     def labels(self) -> np.ndarray:
@@ -181,12 +149,7 @@ class Contents:
     @cached_property
     def _labels(self) -> np.ndarray:
         """Labels of all rows."""
-        labels = np.full(self._state.rows, -1, dtype=np.int64)
-        found = self._database.rows(f"SELECT row, label FROM items WHERE label IS NOT NULL AND {self._living}")
-        if found:
-            rows, values = zip(*found, strict=True)
-            labels[list(rows)] = values
-        return labels
+        return self._items.labels(self._state.rows)
 
     @property
     def features(self) -> np.ndarray | None:
@@ -215,12 +178,12 @@ class Contents:
 
     def item(self, item: str) -> dict:
         """id, label, class_name, source and metadata of an item."""
-        return next(self._described([self._row_of(item)]))
+        return next(self._items.described([self._items.row_of(item)], self.class_names or []))
 
     def items(self) -> Iterator[dict]:
         """What `item` gives, for every item."""
         for start in range(0, len(self._rows), BATCH):
-            yield from self._described(self._rows[start : start + BATCH])
+            yield from self._items.described(self._rows[start : start + BATCH], self.class_names or [])
 
     def batches(self, size: int = BATCH) -> Iterator[dict]:
         """Items some at a time, for programs that read all of a large gallery: `size` dictionaries in "items", "features" and "bits"."""
@@ -229,88 +192,18 @@ class Contents:
         for start in range(0, len(self._rows), size):
             rows = self._rows[start : start + size]
             vectors = {kind: self._vectors[kind][rows] if kind in self._vectors else None for kind in ("features", "bits")}
-            yield {"items": list(self._described(rows)), **vectors}
+            yield {"items": list(self._items.described(rows, self.class_names or [])), **vectors}
 
     def thumbnail(self, item: str) -> bytes | None:
         """The encoded small picture of an item, if there is one."""
-        found = self._database.rows("SELECT picture FROM thumbnails WHERE row = ?", (int(self._row_of(item)),))
-        return bytes(found[0][0]) if found else None
-
-    def _columns(self, rows: Iterable[int], columns: str) -> dict[int, tuple]:
-        """Columns of the table of items, by row."""
-        rows, found = [int(row) for row in rows], {}
-        for start in range(0, len(rows), NUMBERS):
-            part = rows[start : start + NUMBERS]
-            marks = ", ".join("?" * len(part))
-            found |= {row: rest for row, *rest in self._database.rows(f"SELECT row, {columns} FROM items WHERE row IN ({marks})", part)}
-        return found
-
-    def _described(self, rows: Iterable[int]) -> Iterator[dict]:
-        found, names = self._columns(rows, "id, label, source, metadata"), self.class_names or []
-        for row in map(int, rows):
-            item, label, source, metadata = found[row]
-            named = label is not None and 0 <= label < len(names)
-            yield {
-                "id": item,
-                "label": label,
-                "class_name": names[label] if named else None,
-                "source": decoded_source(source),
-                "metadata": json.loads(metadata) if metadata else {},
-            }
+        return self._items.thumbnail(self._items.row_of(item))
 
     def sources(self) -> Iterator[tuple[int, str, str, str | None]]:
         """Row, id, source and stamp of every item with a source."""
-        for row, item, source, stamp in self._database.rows(f"SELECT row, id, source, stamp FROM items WHERE {self._living} ORDER BY row"):
-            if source is not None:
-                yield row, item, decoded_source(source), stamp
-
-    def _find(self, item: str) -> int | None:
-        found = self._database.rows(f"SELECT row FROM items WHERE id = ? AND {self._living}", (_readable(item),))
-        return found[0][0] if found else None
-
-    def _row_of(self, item: str) -> int:
-        """Row of an id, or of the beginning of one; numbered copies of an image are not meant by its beginning alone."""
-        row = self._find(item)
-        if row is not None:
-            return row
-        begin, dash, number = item.rpartition("-")
-        if dash and number.isdecimal():
-            found = self._beginning_with(begin)
-            row = self._find(f"{found[0]}-{number}") if len(found) == 1 else None
-            if row is not None:
-                return row
-        found = self._beginning_with(item)
-        if len(found) == 1:
-            return self._find(found[0])
-        if found:
-            raise ValueError(f"several ids begin with {item!r}, such as {found[0]} and {found[1]}; give more of it.")
-        raise ValueError(f"there is no item {item!r} among the {len(self)} of the gallery {self.folder}.")
-
-    def _beginning_with(self, begin: str) -> list[str]:
-        """The first one or two ids that begin so, copies of the first left out."""
-        if not begin:
-            return []
-        between = (_readable(begin), f"{_readable(begin)}\U0010ffff")
-        query = f"SELECT id FROM items WHERE id >= ? AND id < ? AND {self._living}"
-        found = self._database.rows(f"{query} ORDER BY id LIMIT 1", between)
-        if found:
-            first = found[0][0]
-            other = (first, len(first) + 1, f"{first}-")
-            found += self._database.rows(f"{query} AND id != ? AND substr(id, 1, ?) != ? ORDER BY id LIMIT 1", (*between, *other))
-        return [item for (item,) in found]
+        return self._items.sources()
 
     def resolve(self, ids: Iterable[str]) -> list[str]:
         """Whole ids, of ids or of beginnings that belong to one item only; ValueError for an unknown one."""
-        rows = [self._row_of(item) for item in as_list(ids)]
-        found = self._columns(rows, "id")
+        rows = [self._items.row_of(item) for item in as_list(ids)]
+        found = self._items.columns(rows, "id")
         return [found[row][0] for row in rows]
-
-
-def decoded_source(source: bytes | None) -> str | None:
-    """A source as the file system names it, whatever its encoding."""
-    return None if source is None else bytes(source).decode("utf-8", "surrogateescape")
-
-
-def _readable(text: str) -> str:
-    """Text that a database can be asked for: no id holds what UTF-8 cannot write."""
-    return text.encode("utf-8", "replace").decode()

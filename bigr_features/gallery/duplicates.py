@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..nearest.groups import joined_groups
 from .queries import Queries
 
 NEIGHBOURS = 10  # near copies of an item that are looked at; chains of them are joined
@@ -56,33 +57,16 @@ def find_duplicates(gallery: Queries, threshold: float = 0.98, outliers: int = 1
     first = {item: group[0] for group in exact.values() for item in group}
     # copies crowd out near copies: look far enough to see past the largest group of them
     k = min(len(ids) - 1, NEIGHBOURS + max(map(len, exact.values())) - 1)
-    group_of = {item: item for item in first.values()}
-    joined, nearest = [], {}
+    joined, nearest = {}, {}
     for start in range(0, len(ids), BATCH):
         part = ids[start : start + BATCH]
         hits = gallery.search_ids(part, k=k)
         nearest |= dict(zip(part, hits.scores[:, 0].tolist(), strict=True))
-        close = hits.scores >= threshold - 1e-6
-        for i, j in zip(*np.nonzero(close), strict=True):
+        for i, j in zip(*np.nonzero(hits.scores >= threshold - 1e-6), strict=True):
             one, other = first[part[i]], first[str(hits.ids[i, j])]
             if one != other:
-                joined.append((one, other, float(hits.scores[i, j])))
-                group_of[_root(group_of, one)] = _root(group_of, other)
-    near: dict[str, list[str]] = {}
-    for item in group_of:
-        near.setdefault(_root(group_of, item), []).append(item)
-    weakest: dict[str, float] = {}
-    for one, _, score in joined:
-        root = _root(group_of, one)
-        weakest[root] = min(score, weakest.get(root, 1.0))
-    roots = sorted((root for root, group in near.items() if len(group) > 1), key=lambda root: -weakest[root])
+                joined[one, other] = float(hits.scores[i, j])
+    near = joined_groups(list(dict.fromkeys(first.values())), joined)
     solitary = sorted(nearest.items(), key=lambda pair: pair[1])[:outliers]
-    groups = [group for group in exact.values() if len(group) > 1]
-    return Duplicates(groups, [near[root] for root in roots], [weakest[root] for root in roots], solitary)
-
-
-def _root(group_of: dict[str, str], item: str) -> str:
-    while group_of[item] != item:
-        group_of[item] = group_of[group_of[item]]
-        item = group_of[item]
-    return item
+    exact_groups = [group for group in exact.values() if len(group) > 1]
+    return Duplicates(exact_groups, [group for group, _ in near], [weakest for _, weakest in near], solitary)

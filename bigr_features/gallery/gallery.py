@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from .cards import Card
+from ..data.pixels import thumbnail_of
+from ..data.reopened import opened
+from ..features.embedder import Embedder, embedding_of
+from ..features.explanation import Explanation, explain
+from ..nearest.settings import GallerySettings
+from ..plots.cards import Card
+from ..storage.export import to_fiftyone, to_lance, to_parquet
 from .changes import Changes, check_free
-from .embedding import Embedder, embedding_of, opened
-from .explain import Explanation, explain, item_image
-from .export import to_fiftyone, to_lance, to_parquet
 from .hits import Hits
-from .images import add_images, thumbnail_of
-from .settings import GallerySettings
+from .images import add_images
+from .sheets import item_image
 
 STORE_BATCH = 20_000
 
@@ -134,7 +137,7 @@ class Gallery(Changes):
 
         Parameters
         ----------
-        features : float array (Q, D), image, id, or a list of images or ids
+        features : float array or tensor (Q, D), image, id, or a list of images or ids
             An image is a path, a Pillow image or uint8 pixels (H, W) or (H, W, 3), which the gallery's own model reads. Ids are of items
             of the gallery, which do not find themselves.
         bits : uint8 array (Q, ceil(K / 8))
@@ -149,7 +152,7 @@ class Gallery(Changes):
         FileNotFoundError, TypeError, ValueError
             For a text that is neither a file nor an id, images and ids in one list, ..., and as `Queries.search`.
         """
-        queries = features
+        queries = features.detach().cpu().float().numpy() if isinstance(features, Tensor) else features
         if (isinstance(queries, np.ndarray) and _is_image(queries)) or not isinstance(queries, np.ndarray | type(None) | list | tuple):
             queries = [queries]
         if not isinstance(queries, list | tuple):
@@ -181,7 +184,7 @@ class Gallery(Changes):
         if Path(query).is_file():
             return "image"
         try:
-            self._row_of(str(query))
+            self._items.row_of(str(query))
         except ValueError as error:
             raise FileNotFoundError(f"{str(query)!r} is neither an image file nor an id ({error})") from error
         return "id"
@@ -194,17 +197,7 @@ class Gallery(Changes):
             image = Image.fromarray(query) if isinstance(query, np.ndarray) else opened(query)
         return explain(self.embedder, image, item_image(self, hit))
 
-    def to_parquet(self, path: str | Path) -> None:
-        """Write ids, labels, sources, metadata, features and bits as one Parquet file; see `export.to_parquet`."""
-        to_parquet(self, path)
-
-    def to_lance(self, uri: str | Path, table: str = "gallery"):
-        """Write the items as a table of LanceDB, for collections beyond memory; see `export.to_lance`."""
-        return to_lance(self, uri, table)
-
-    def to_fiftyone(self, folder: str | Path) -> Path:
-        """Write the items as a data set of FiftyOne; see `export.to_fiftyone`."""
-        return to_fiftyone(self, folder)
+    to_parquet, to_lance, to_fiftyone = to_parquet, to_lance, to_fiftyone
 
 
 def _is_image(query) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .cards import Card
-from .sheet_png import draw_sheet
-from .sheets import results_of, write_sheet
+from ..plots.cards import Card
+from ..plots.result_sheet import draw_sheet, write_sheet
+from .sheets import results_of
 
 
 @dataclass(frozen=True)

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ..data.folder_changes import stamp_of
 from ..data.folders import image_suffixes
-from ..data.item_reader import Batch, ItemReader, read_batches
+from ..data.item_reader import ItemReader, read_batches
 from ..data.items import Items
+from ..data.pixels import thumbnail_of
+from ..features.embedder import Embedder
 from ..functional.checks import some
 from ..functional.printing import one_line
 from ..functional.progress import progress as progress_of
 from .changes import Changes
-from .embedding import Embedder
 
 log = logging.getLogger(__name__)
-
-LOSSLESS = 64  # pictures up to so many pixels a side are kept as they are
-
-
-def thumbnail_of(image: Image.Image, size: int) -> bytes:
-    """A picture of at most `size` pixels a side as PNG, if it is tiny, or JPEG."""
-    small = image.convert("RGB")
-    small.thumbnail((size, size))
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG") if max(small.size) <= LOSSLESS else small.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
 
 
 @dataclass
@@ -105,13 +93,14 @@ def add_images(
     """
     gallery.check_embedding(embedder.description)
     reader = reader_of(source, split, limit, embedder, thumbnail_size, labelled)
-    report, waiting = AddReport(), _Waiting(gallery, reader.items, embedder.description)
+    report, items, rows, vectors = AddReport(), reader.items, [], []
+    commit = partial(_commit, gallery, items, embedder.description, rows, vectors, report)
     there = {(item.partition("-")[0], place): stamp for _, item, place, stamp in gallery.sources()}
     unchanged = {place: stamp for (_, place), stamp in there.items() if stamp is not None}
     wanted, stamps = [], {}
-    for i in range(len(reader.items)) if positions is None else positions:
-        stamps[i] = stamp_of(reader.items.name(i))
-        if stamps[i] is None or unchanged.get(reader.items.name(i)) != stamps[i]:
+    for i in range(len(items)) if positions is None else positions:
+        stamps[i] = stamp_of(items.name(i))
+        if stamps[i] is None or unchanged.get(items.name(i)) != stamps[i]:
             wanted.append(i)
         else:
             report.known += 1
@@ -125,15 +114,20 @@ def add_images(
             fresh = [i for i, place in enumerate(zip(batch.ids, batch.sources, strict=True)) if place not in there]
             report.known += len(batch.ids) - len(fresh)
             if fresh:
-                waiting.add(batch, fresh, embedder.embed(batch.images[fresh]), stamps)
-            if len(waiting) >= commit_every or time.monotonic() - written > commit_seconds:
-                waiting.commit(report)
+                vectors.append(embedder.embed(batch.images[fresh]))
+                for i in fresh:
+                    position = int(batch.positions[i])
+                    label = -1 if items.labels is None else int(items.labels[position])
+                    thumbnail = batch.thumbnails[i] if batch.thumbnails else None
+                    rows.append((batch.ids[i], label, batch.sources[i], stamps[position], thumbnail))
+            if len(rows) >= commit_every or time.monotonic() - written > commit_seconds:
+                commit()
                 written = time.monotonic()
             bar.update(len(chunk))
-    if wanted and len(report.skipped) == len(reader.items):
+    if wanted and len(report.skipped) == len(items):
         name, reason = report.skipped[0]
         raise ValueError(f"none of the {len(wanted)} images of {source} can be read; the first is {one_line(name)}: {reason}.")
-    waiting.commit(report)
+    commit()
     return report
 
 
@@ -149,47 +143,13 @@ def reader_of(
     return reader
 
 
-def stamp_of(name: str) -> str | None:
-    """Size and time of the last change of a file, by which it is known again without being read; None if it is no file."""
-    try:
-        status = os.stat(name)
-    except (OSError, ValueError):
-        return None
-    return f"{status.st_size} {status.st_mtime_ns}"
-
-
-class _Waiting:
-    """Images that were embedded and are still to be written."""
-
-    def __init__(self, gallery: Changes, items: Items, description: dict):
-        self.gallery, self.items, self.description = gallery, items, description
-        self.vectors: list[dict[str, np.ndarray]] = []
-        self.columns: dict[str, list] = {}
-
-    def __len__(self) -> int:
-        return len(self.columns.get("ids", ()))
-
-    def add(self, batch: Batch, picked: list[int], vectors: dict[str, np.ndarray], stamps: dict[int, str | None]) -> None:
-        labels = self.items.labels
-        self.vectors.append(vectors)
-        for name, values in self._columns(batch, labels, stamps):
-            self.columns.setdefault(name, []).extend(values[i] for i in picked)
-
-    def _columns(self, batch: Batch, labels: np.ndarray | None, stamps: dict[int, str | None]) -> Iterator[tuple[str, list]]:
-        yield "ids", batch.ids
-        yield "labels", [-1 if labels is None else int(labels[i]) for i in batch.positions]
-        yield "sources", batch.sources
-        yield "stamps", [stamps[i] for i in batch.positions]
-        yield "thumbnails", batch.thumbnails or [b""] * len(batch.ids)
-
-    def commit(self, report: AddReport) -> None:
-        """Write them to the gallery, and forget them."""
-        if not len(self):
-            return
-        self.columns["labels"] = np.array(self.columns["labels"])
-        rows = {name: np.concatenate([vectors[name] for vectors in self.vectors]) for name in self.vectors[0]}
-        names = self.items.class_names
-        added = self.gallery.add(**rows, **self.columns, copies="number", class_names=names, embedding=self.description)
+def _commit(gallery: Changes, items: Items, description: dict, rows: list[tuple], vectors: list[dict], report: AddReport) -> None:
+    """Write what was embedded to the gallery, and forget it."""
+    if rows:
+        ids, labels, sources, stamps, thumbnails = map(list, zip(*rows, strict=True))
+        joined = {name: np.concatenate([part[name] for part in vectors]) for name in vectors[0]}
+        columns = {"ids": ids, "labels": np.array(labels), "sources": sources, "stamps": stamps, "thumbnails": thumbnails}
+        added = gallery.add(**joined, **columns, copies="number", class_names=items.class_names, embedding=description)
         report.ids += added.ids
         report.duplicates |= added.duplicates
-        self.vectors, self.columns = [], {}
+        rows.clear(), vectors.clear()

@@ -9,13 +9,14 @@ import numpy as np
 
 from ..features.store import with_preprocessing
 from ..functional.checks import differences, some
-from ..nearest.index import BitIndex, VectorIndex
+from ..nearest.checks import check_bits, check_features, combined
+from ..nearest.index import VectorIndex
 from ..nearest.search import Searcher
+from ..nearest.settings import kind_of, new_index
 from . import arguments
 from .arguments import as_list
 from .contents import Contents
 from .hits import Hits
-from .settings import GallerySettings
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Queries(Contents):
             raise ValueError(
                 f"the gallery {self.folder} makes no bits of features; create it with binarize='sign' or 'itq', and add images."
             )
-        return self._binarizer.bits(arguments.check_features(features, self.dim))
+        return self._binarizer.bits(check_features(features, self.dim))
 
     def search(
         self,
@@ -77,16 +78,16 @@ class Queries(Contents):
         self.check_embedding(embedding)
         arguments.check_given(self.settings, features, bits)
         self._check_not_empty()
-        features = None if features is None else arguments.check_features(features, self.dim, "queries").astype(np.float32)
-        bits = None if bits is None else arguments.check_bits(bits, self.num_bits, "queries")
-        rows = np.array([self._row_of(item) for item in as_list(exclude)], dtype=np.int64)
+        features = None if features is None else check_features(features, self.dim, "queries").astype(np.float32)
+        bits = None if bits is None else check_bits(bits, self.num_bits, "queries")
+        rows = np.array([self._items.row_of(item) for item in as_list(exclude)], dtype=np.int64)
         queries = len(bits if features is None else features)
         return self._search(features, bits, k, label, [rows] * queries, combine)
 
     def search_ids(self, ids: Iterable[str], *, k: int = 10, label=None, exclude: Iterable[str] = (), combine: bool = False) -> Hits:
         """As `search`, with items of the gallery as queries, which do not find themselves."""
         self._check_not_empty()
-        rows, others = (np.array([self._row_of(item) for item in as_list(given)], dtype=np.int64) for given in (ids, exclude))
+        rows, others = (np.array([self._items.row_of(item) for item in as_list(given)], dtype=np.int64) for given in (ids, exclude))
         own = [np.append(rows, others)] * len(rows) if combine else [np.append(rows[i : i + 1], others) for i in range(len(rows))]
         return self._search(*self._stored(rows), k, label, own, combine)
 
@@ -102,7 +103,7 @@ class Queries(Contents):
 
     def _search(self, features, bits, k: int, label, excluded: list[np.ndarray], combine: bool) -> Hits:
         if combine:
-            features, bits = arguments.combined(features, bits)
+            features, bits = combined(features, bits)
             excluded = [np.unique(np.concatenate(excluded))]
         if self._binarizer is not None:
             bits = self._binarizer.bits(features)
@@ -114,11 +115,11 @@ class Queries(Contents):
         most = left - max((len(rows) if allowed is None else int(allowed[rows].sum()) for rows in excluded), default=0)
         if not isinstance(k, int | np.integer) or not 1 <= k <= most:
             what = "items to find" if label is None else f"items with label {label!r} to find"
-            raise ValueError(f"k={k}, but there are {most} {what}; give k of 1..{most}." if most > 0 else f"there are no {what}.")
+            raise ValueError(f"k={k!r}, but there are {most} {what}; give k of 1..{most}." if most > 0 else f"there are no {what}.")
         scores, rows = self._searcher().search(features, bits, int(k), allowed, excluded)
         if self.settings.metric == "hamming":
             scores = 1 - scores / np.float32(self.num_bits)
-        found = self._columns(np.unique(rows), "id, label")
+        found = self._items.columns(np.unique(rows), "id, label")
         ids = np.array([[found[row][0] for row in line] for line in rows.tolist()], dtype=str).reshape(rows.shape)
         labels = np.array([[-1 if found[row][1] is None else found[row][1] for row in line] for line in rows.tolist()], dtype=np.int64)
         return Hits(ids, scores.astype(np.float32), labels.reshape(rows.shape), self)
@@ -170,15 +171,3 @@ class Queries(Contents):
             if not (self._labels == wanted[-1]).any():
                 raise ValueError(f"no item of the gallery has the label {one!r}.")
         return np.isin(self._labels, wanted)
-
-
-def kind_of(settings: GallerySettings) -> str:
-    """Which vectors the index compares."""
-    return "features" if settings.index_metric == "cosine" else "bits"
-
-
-def new_index(settings: GallerySettings, factory: str, dim: int | None, num_bits: int | None) -> VectorIndex:
-    """An empty index of the kind that a factory string names; ValueError if there is none."""
-    if settings.index_metric == "cosine":
-        return VectorIndex(dim, factory, settings.effort)
-    return BitIndex(-(-num_bits // 8), factory, settings.effort)

@@ -1,16 +1,19 @@
-"""Result sheets: queries and what they found, as one picture or one page that needs nothing else.   Q queries, k hits"""
+"""Cards of what a gallery found, for result sheets, with heat maps of why.   Q queries, k hits"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
+from ..data.reopened import image_of, opened
+from ..features.embedder import Embedder
+from ..features.explanation import explain
 from ..functional.printing import one_line
-from ..storage.atomic import write_atomically
-from .cards import Card, Result
-from .sheet_html import page
-from .sheet_png import draw_sheet
+from ..plots.cards import Card, Result
 
 
 def results_of(gallery, hits, queries: Sequence[Card], labels: Sequence[int | None] | None = None) -> list[Result]:
@@ -45,34 +48,26 @@ def card_of(gallery, item: str, first: str, label: int | None = None) -> Card:
     return Card(gallery.thumbnail(item), lines, source, same)
 
 
-def write_sheet(path: str | Path, results: Sequence[Result], title: str = "", note: str = "", side: int = 128) -> Path:
-    """Write results as a contact sheet (.png) or a page (.html, .htm), whole or not at all.
+def item_image(gallery, item: str) -> Image.Image:
+    """The image of an item from its source, or its thumbnail if that is gone."""
+    about = gallery.item(item)
+    try:
+        return opened(image_of(about["source"], item=about["id"]))
+    except Exception as error:  # decoders raise almost anything on damaged files
+        picture = gallery.thumbnail(item)
+        if picture is None:
+            raise FileNotFoundError(f"item {about['id']} has no thumbnail, and its source cannot be read ({error}).") from error
+        return opened(Image.open(io.BytesIO(picture)))
 
-    Parameters
-    ----------
-    path : str or Path
-    results : sequence of Result
-    title, note : str
-        Above the results: what was searched, and how.
-    side : int
-        Pixels of a picture.
 
-    Raises
-    ------
-    ValueError
-        For another ending, or no results.
-    """
-    path = Path(path)
-    if not results:
-        raise ValueError("there are no results to show.")
-    if path.suffix.lower() == ".png":
-        buffer = io.BytesIO()
-        draw_sheet(results, title, note, side).save(buffer, "PNG")
-        content = buffer.getvalue()
-    elif path.suffix.lower() in (".html", ".htm"):
-        content = page(results, title, note, side, path.resolve().parent).encode("utf-8", "backslashreplace")  # names that are not UTF-8
-    else:
-        raise ValueError(f"{path} ends in neither .png nor .html; result sheets are one of the two.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-    return path
+def explained(gallery, embedder: Embedder, results: Sequence[Result], hits, queries: Sequence[Image.Image]) -> list[Result]:
+    """Results with heat maps of the query and the hit in place of each hit's picture."""
+    shown = []
+    for result, ids, query in zip(results, hits.ids, queries, strict=True):
+        cards = []
+        for card, item in zip(result.hits, ids, strict=True):
+            buffer = io.BytesIO()
+            explain(embedder, query, item_image(gallery, str(item))).pair.save(buffer, "PNG")
+            cards.append(replace(card, picture=buffer.getvalue()))
+        shown.append(Result(result.query, tuple(cards)))
+    return shown

@@ -10,16 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..functional.pooling import layer_and_pooling
+from ..nearest.settings import GallerySettings
 from ..storage.database import Database, Layout
-from .settings import GallerySettings
+from ..storage.item_table import TABLES
 
 SCHEMA = (
     "CREATE TABLE generations (generation INTEGER PRIMARY KEY, written REAL NOT NULL, state TEXT NOT NULL)",
-    "CREATE TABLE items (row INTEGER PRIMARY KEY, id TEXT NOT NULL, label INTEGER, source BLOB, stamp TEXT, metadata TEXT, "
-    "born INTEGER NOT NULL, died INTEGER)",
-    "CREATE UNIQUE INDEX living ON items (id) WHERE died IS NULL",
-    "CREATE INDEX tombstones ON items (died) WHERE died IS NOT NULL",
-    "CREATE TABLE thumbnails (row INTEGER PRIMARY KEY, picture BLOB NOT NULL)",
+    *TABLES,
     "CREATE TABLE appends (file TEXT NOT NULL, start INTEGER NOT NULL, rows INTEGER NOT NULL, sha256 TEXT NOT NULL, "
     "born INTEGER NOT NULL, PRIMARY KEY (file, start)) WITHOUT ROWID",
     "CREATE TABLE arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, content BLOB NOT NULL) WITHOUT ROWID",
@@ -92,8 +89,12 @@ class State:
         for entry in [*self.files.values(), *([self.index] if self.index else [])]:
             if not FILE.fullmatch(entry["file"]):
                 raise TypeError(f"{entry['file']!r} is no file of a gallery")
-        if self.index and not (type(self.index["rows"]) is int and 0 <= self.index["rows"] <= self.rows):
-            raise TypeError(f"the index holds {self.index['rows']!r} rows")
+        if self.index and not all(type(self.index[name]) is int and 0 <= self.index[name] <= self.rows for name in ("rows", "trained")):
+            raise TypeError(f"the index holds {self.index['rows']!r} rows, and learned from {self.index['trained']!r}")
+        if self.index and not (type(self.index["bytes"]) is int and isinstance(self.index["sha256"], str)):
+            raise TypeError("the index has no size or checksum")
+        if not isinstance(self.factory, str | None):
+            raise TypeError(f"the index is of the kind {self.factory!r}")
         if not all(isinstance(name, str) for name in self.class_names or []) or not isinstance(self.embedding, dict | None):
             raise TypeError("class_names are no strings, or embedding is no object")
 
@@ -122,11 +123,6 @@ def _command_that_makes_it_anew(folder: Path, manifest: dict) -> str:
     options = {"dataset": "FOLDER_OF_IMAGES", "out": f"{folder}_new", "model": model, "layer": layer, "pooling": pooling, **settings}
     words = [word for name, value in options.items() if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
     return shlex.join(["bigr", "index", *words, *(["--model-args", *arguments] if arguments else [])])
-
-
-def create_database(folder: Path, state: State) -> None:
-    """The database of a new gallery, with its first state."""
-    Database.create(folder, LAYOUT, INSERT, (state.generation, time.time(), state.to_json()))
 
 
 def states_of(database: Database) -> list[State]:

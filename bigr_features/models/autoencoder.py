@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..functional import bernoulli
 from ..functional.checks import check_codes, check_image_batch, check_pixels
-from .config import TokenizerConfig
 from .convolutional import Decoder, Encoder
 from .image_tokenizer import ImageTokenizer
+from .tokenizer_config import TokenizerConfig
 
 
 class BinaryQuantizer(nn.Module):

@@ -1,14 +1,14 @@
-"""Every number that shapes a model: frozen dataclasses, saved as JSON beside the weights."""
+"""Every number that shapes a generator: a frozen dataclass, saved as JSON beside the weights."""
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import math
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from ..functional.schedules import NOISE_SCHEDULES
-from ..storage.json_files import plain
+from .config_fields import Config, check_positive
+from .tokenizer_config import TokenizerConfig, VQTokenizerConfig
 
 TOKENS = ("bits", "index")
 HEADS = ("bernoulli", "linear", "mlm")
@@ -16,189 +16,8 @@ DEFAULT_CODE_DIM = 24
 MAX_CLASSES = 2**16  # the largest joint softmax that was published
 
 
-class _Config:
-    """Conversion to and from plain dictionaries, strict about names."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return plain(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]):
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; its fields are {', '.join(known)}.")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-    def replace(self, **changes):
-        return dataclasses.replace(self, **changes)
-
-
-class _PyramidConfig(_Config):
-    """What the convolutional tokenizers share: levels, each of half the resolution of the one before."""
-
-    def _check_pyramid(self) -> None:
-        object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))
-        for name in ("image_size", "in_chans", "channels", "num_res_blocks", "embed_dim"):
-            _positive(self, name)
-        if not self.channel_multipliers or min(self.channel_multipliers) < 1:
-            raise ValueError(f"channel_multipliers={self.channel_multipliers}, but one positive number a level is needed.")
-        if self.channels % 32 or (self.norm_first and self.embed_dim % 32):
-            raise ValueError(
-                f"channels={self.channels}, embed_dim={self.embed_dim}: both must be multiples of 32 (group norm with 32 groups)."
-            )
-        if self.image_size % self.downsampling:
-            raise ValueError(
-                f"image_size={self.image_size} is not a multiple of {self.downsampling}, "
-                f"the downsampling of {len(self.channel_multipliers)} levels."
-            )
-
-    @property
-    def downsampling(self) -> int:
-        """Pixels a token, along one side."""
-        return 2 ** (len(self.channel_multipliers) - 1)
-
-    @property
-    def grid_size(self) -> int:
-        """Side G of the token grid at image_size."""
-        return self.image_size // self.downsampling
-
-
 @dataclass(frozen=True)
-class TokenizerConfig(_PyramidConfig):
-    """Shape of the binary autoencoder. The default is the official 256 x 256 tokenizer with 24 bits.
-
-    Parameters
-    ----------
-    image_size : int
-        Side of the training images in pixels. With attention_resolutions it decides which levels hold attention.
-    in_chans : int
-        Image channels.
-    channels : int
-        Channels of the first level, a multiple of 32 (group norm).
-    channel_multipliers : tuple of int
-        Channels of each level over `channels`; the resolution halves between levels.
-    num_res_blocks : int
-        Residual blocks a level in the encoder.
-    decoder_multiplier : float
-        Residual blocks a level in the decoder, over num_res_blocks.
-    attention_resolutions : tuple of int
-        Sides, in positions, of the levels whose residual blocks are followed by attention.
-    embed_dim : int
-        Channels between the encoder and the bits, and between the bits and the decoder.
-    code_dim : int
-        K, bits a token.
-    norm_first : bool
-        Whether the decoder starts with a group norm.
-    """
-
-    image_size: int = 256
-    in_chans: int = 3
-    channels: int = 128
-    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    num_res_blocks: int = 2
-    decoder_multiplier: float = 1.0
-    attention_resolutions: tuple[int, ...] = (16,)
-    embed_dim: int = 256
-    code_dim: int = 24
-    norm_first: bool = True
-
-    def __post_init__(self):
-        object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
-        _positive(self, "code_dim")
-        self._check_pyramid()
-
-    @property
-    def attention_levels(self) -> tuple[bool, ...]:
-        """Whether each level, from fine to coarse, holds attention."""
-        return tuple(self.image_size // 2**level in self.attention_resolutions for level in range(len(self.channel_multipliers)))
-
-    @property
-    def num_decoder_blocks(self) -> int:
-        """Residual blocks a level in the decoder."""
-        return int(self.num_res_blocks * self.decoder_multiplier)
-
-    @property
-    def activate_last(self) -> bool:
-        """Whether an activation stands between the last norm and the last convolution."""
-        return False
-
-
-@dataclass(frozen=True)
-class VQTokenizerConfig(_PyramidConfig):
-    """Shape of the VQ tokenizer and weights of its quantiser. The default is LlamaGen's VQ-16: 16,384 codes, 16 x 16 pixels a token.
-
-    Attention stands in the coarsest level only, and the decoder has one residual block more a level than the encoder.
-
-    Parameters
-    ----------
-    image_size : int
-        Side of the training images in pixels.
-    in_chans : int
-        Image channels.
-    channels : int
-        Channels of the first level, a multiple of 32 (group norm).
-    channel_multipliers : tuple of int
-        Channels of each level over `channels`; the resolution halves between levels. LlamaGen's VQ-8 has (1, 2, 2, 4).
-    num_res_blocks : int
-        Residual blocks a level in the encoder.
-    embed_dim : int
-        Channels that the encoder gives and the decoder takes (z_channels there).
-    codebook_size : int
-        V, number of codes.
-    codebook_dim : int
-        Channels of a code.
-    l2_norm : bool
-        Compare latents and codes after division by their lengths.
-    commitment_weight : float
-        Of the distance that pulls latents towards their codes, against 1 for the one that pulls codes towards latents.
-    entropy_weight : float
-        Of the term that wants clear choices of each token and even use of all codes.
-    """
-
-    image_size: int = 256
-    in_chans: int = 3
-    channels: int = 128
-    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    num_res_blocks: int = 2
-    embed_dim: int = 256
-    codebook_size: int = 16384
-    codebook_dim: int = 8
-    l2_norm: bool = True
-    commitment_weight: float = 0.25
-    entropy_weight: float = 0.0
-
-    def __post_init__(self):
-        for name in ("codebook_size", "codebook_dim"):
-            _positive(self, name)
-        for name in ("commitment_weight", "entropy_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}; expected a finite number, 0 or more.")
-        self._check_pyramid()
-
-    @property
-    def attention_levels(self) -> tuple[bool, ...]:
-        """Whether each level, from fine to coarse, holds attention: the last does."""
-        return (*[False] * (len(self.channel_multipliers) - 1), True)
-
-    @property
-    def num_decoder_blocks(self) -> int:
-        """Residual blocks a level in the decoder."""
-        return self.num_res_blocks + 1
-
-    @property
-    def norm_first(self) -> bool:
-        """Whether the decoder starts with a group norm."""
-        return False
-
-    @property
-    def activate_last(self) -> bool:
-        """Whether an activation stands between the last norm and the last convolution."""
-        return True
-
-
-@dataclass(frozen=True)
-class GeneratorConfig(_Config):
+class GeneratorConfig(Config):
     """Shape of the generator and of its training loss. The default is the official BiGR-L with 24 bits.
 
     Parameters
@@ -302,11 +121,11 @@ class GeneratorConfig(_Config):
         if self.denoiser_width is None:
             object.__setattr__(self, "denoiser_width", self.width)
         for name in ("depth", "width", "num_heads", "grid_size", "num_classes", "num_cond_tokens", "num_timesteps"):
-            _positive(self, name)
+            check_positive(self, name)
         self._check_tokens()
         self._check_head()
         for name in ("denoiser_width", "denoiser_depth", "ffn_multiple_of"):
-            _positive(self, name)
+            check_positive(self, name)
         if self.width % self.num_heads or (self.width // self.num_heads) % 4:
             raise ValueError(
                 f"width={self.width} with num_heads={self.num_heads} gives heads of {self.width / self.num_heads:g} channels; "
@@ -342,7 +161,7 @@ class GeneratorConfig(_Config):
         if self.tokens == "index":
             if self.code_dim is not None:
                 raise ValueError(f"code_dim={self.code_dim} counts bits, but tokens='index' has none; leave it out, and give vocab_size.")
-            _positive(self, "vocab_size")
+            check_positive(self, "vocab_size")
             if self.num_sub_codes != 1:
                 raise ValueError(f"num_sub_codes={self.num_sub_codes} cuts bits into parts, but tokens='index' has none; leave it at 1.")
             _one_softmax(self.vocab_size, "vocab_size", "train a tokenizer with a smaller codebook, or one on bits with num_sub_codes")
@@ -350,7 +169,7 @@ class GeneratorConfig(_Config):
         if self.code_dim is None:
             object.__setattr__(self, "code_dim", DEFAULT_CODE_DIM)
         for name in ("code_dim", "num_sub_codes"):
-            _positive(self, name)
+            check_positive(self, name)
         if self.head == "bernoulli":
             if self.num_sub_codes != 1 or self.vocab_size is not None:
                 raise ValueError(
@@ -383,9 +202,16 @@ class GeneratorConfig(_Config):
         if self.label_smoothing and self.head == "bernoulli":
             raise ValueError(f"label_smoothing={self.label_smoothing} is of a cross-entropy over classes; head='bernoulli' has none.")
         if self.mask_levels is not None:
-            _positive(self, "mask_levels")
+            check_positive(self, "mask_levels")
             if self.causal:
                 raise ValueError(f"mask_levels={self.mask_levels}, but a causal generator hides nothing; leave it out.")
+
+    def without_derived(self) -> GeneratorConfig:
+        """A copy in which vocab_size is None where it follows from the bits."""
+        copied = copy.copy(self)
+        if self.tokens == "bits":
+            object.__setattr__(copied, "vocab_size", None)
+        return copied
 
     @property
     def categorical(self) -> bool:
@@ -441,9 +267,3 @@ def _one_softmax(classes: int, given: str, remedy: str) -> None:
             f"{given} asks for one softmax over {classes:,} classes; its tables and logits do not fit into memory beyond {MAX_CLASSES:,} "
             f"(16 bits): {remedy}."
         )
-
-
-def _positive(config, name: str) -> None:
-    value = getattr(config, name)
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r}, but a positive integer is expected.")

@@ -1,4 +1,4 @@
-"""The generator: codes and a class to condition vectors, loss and new codes.
+"""The generator: a transformer over tokens with a head, its loss and its draws.
 
 An embedding, a trunk, a head and an order of tokens, each chosen by the configuration, make BiGR and the systems it is compared with.
 B batch, N = G * G tokens, K bits, S sub-codes a token, V classes of a sub-code, c condition tokens, P positions a token takes, D width
@@ -10,19 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import checks
-from ..functional.codes import code_format
 from ..functional.masking import positions_of
 from .config import GeneratorConfig
-from .embeddings import build_embedding
 from .heads import CategoricalLossTerms, LinearHead, MaskedLanguageHead
-from .order import build_order
+from .token_transformer import TokenTransformer
 from .transcoder import LossTerms, Transcoder
-from .transformer import KVCache, Trunk
+from .transformer import KVCache
 
 HEADS = {"bernoulli": Transcoder, "linear": LinearHead, "mlm": MaskedLanguageHead}
 
 
-class BiGR(nn.Module):
+class BiGR(TokenTransformer):
     """Masked (or causal) transformer over tokens with a per-token head (arXiv:2410.14672).
 
     Parameters
@@ -42,25 +40,12 @@ class BiGR(nn.Module):
     """
 
     def __init__(self, config: GeneratorConfig, *, device=None, dtype=None):
-        super().__init__()
+        super().__init__(config, device=device, dtype=dtype)
         dd = {"device": device, "dtype": dtype}
-        self.config = config
-        self.code_format = code_format(config)
-        self.null_class = config.null_class
-        self.num_cond_tokens = config.num_cond_tokens
-        self.num_prefix = config.num_cond_tokens * config.positions_per_token
-        self.positions_per_token = config.positions_per_token
-        self.embedding = build_embedding(config, **dd)
-        self.class_embedding = nn.Embedding(config.num_classes + 1, config.width, **dd)
-        positions = nn.Parameter(torch.empty(1, config.num_tokens, config.width, **dd)) if config.input_positions else None
-        self.input_position_embedding = positions
-        self.token_dropout = nn.Dropout(config.token_dropout)
-        self.trunk = Trunk(config, **dd)
         head = HEADS[config.head]
         learned = nn.Parameter(torch.empty(1, config.num_tokens, config.width, **dd)) if head.learned_positions else None
         self.position_embedding = learned
         self.add_module(head.attribute, head(config, **dd))
-        self.order = build_order(config)
         self.init_weights()
 
     @torch.jit.unused
@@ -103,101 +88,6 @@ class BiGR(nn.Module):
     def generative(self) -> bool:
         """Whether loss, condition and generation are available."""
         return self.head is not None
-
-    def class_vector(self, labels: Tensor | None = None, label_weights: Tensor | None = None) -> Tensor:
-        """Class embedding (B, 1, D), or (1, 1, D) of the null class without labels.
-
-        Parameters
-        ----------
-        labels : Tensor (B,) or (B, J), int64
-            Indices 0..num_classes, the last being the null class.
-        label_weights : Tensor (J,) or (B, J), optional
-            Mixes the embeddings of J labels an image (class interpolation).
-        """
-        if labels is None:
-            return self.class_embedding.weight[self.null_class][None, None]
-        vectors = self.class_embedding(labels.long())
-        if label_weights is None:
-            return vectors[:, None]
-        weights = label_weights.to(vectors.dtype).expand(labels.shape)
-        return (weights[..., None] * vectors).sum(1, keepdim=True)
-
-    def embed(
-        self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, label_weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """What the trunk takes: the sequence (B, P (c + N), D) and the class vector (B or 1, 1, D)."""
-        vector = self.class_vector(labels, label_weights)
-        return self.sequence(vector, self.token_vectors(codes, mask)), vector
-
-    def token_vectors(self, codes: Tensor, mask: Tensor | None = None, start: int = 0) -> Tensor:
-        """Vectors (B, P n, D) of the codes of n tokens from index `start` on."""
-        tokens = self.embedding(codes, mask)
-        positions = self.input_position_embedding
-        if positions is not None:
-            positions = positions[:, start : start + codes.shape[1]]
-            tokens = tokens + positions.repeat_interleave(self.positions_per_token, dim=1)
-        return self.token_dropout(tokens)
-
-    def sequence(self, vector: Tensor, tokens: Tensor) -> Tensor:
-        """Condition tokens from the class vector (B or 1, 1, D), then token vectors (B, P n, D)."""
-        return torch.cat([vector.expand(tokens.shape[0], self.num_prefix, -1), tokens], dim=1)
-
-    def features(self, codes: Tensor, layer: int, shifted: bool = False) -> Tensor:
-        """Image tokens (B, P N, D) of the residual stream after block `layer`: null class, nothing hidden, no final norm. Traceable.
-
-        A causal trunk is fed all tokens too, as the authors of BiGR did with LlamaGen. `shifted` feeds it what training feeds, the class
-        and all tokens but the last, and gives the N positions from the class on (GigaTok).
-        """
-        vector = self.class_vector()
-        tokens = self.token_vectors(codes)
-        x = self.sequence(vector, tokens[:, :-1] if shifted else tokens)
-        return self.trunk(x, vector, [layer], int(shifted))[0][:, self.num_prefix - int(shifted) :]
-
-    def hidden_states(
-        self,
-        codes: Tensor,
-        labels: Tensor | None = None,
-        mask: Tensor | None = None,
-        layers: list[int] | None = None,
-        *,
-        return_prefix: bool = False,
-        shifted: bool = False,
-    ) -> list[Tensor]:
-        """Residual stream after each block, condition tokens left out, without the final norm.
-
-        Parameters
-        ----------
-        codes : Tensor (B, N, K) of 0 and 1, or (B, N) of indices
-        labels : Tensor (B,), optional
-            Class indices; None is the null class, the paper's choice for features.
-        mask : Tensor (B, N) bool, optional
-            True = hidden. None hides nothing.
-        layers : list of int, optional
-            0-based blocks, negative from the end; all by default. One pass runs to the last of them.
-        return_prefix : bool
-            Keep the c condition tokens in front: (B, P (c + N), D).
-        shifted : bool
-            In a causal model, feed all tokens but the last, and give the positions from the last condition token on: (B, N, D).
-
-        Returns
-        -------
-        list of Tensor (B, P N, D), in the order of `layers`
-
-        Raises
-        ------
-        ValueError
-            For a layer out of range, or shapes that do not fit the configuration.
-        """
-        wanted = resolve_layers(layers, len(self.trunk.blocks))
-        self._check_shapes(codes, labels, mask)
-        if shifted and not self.config.causal:
-            raise ValueError("shifted=True feeds what a causal generator is trained on, but this one is masked; leave it out.")
-        x, vector = self.embed(codes, labels, mask)
-        x = x[:, :-1] if shifted else x
-        order = sorted(set(wanted))
-        start = 0 if return_prefix else self.num_prefix - int(shifted)
-        streams = dict(zip(order, self.trunk(x, vector, order, int(shifted)), strict=True))
-        return [streams[layer][:, start:] for layer in wanted]
 
     def condition(
         self, codes: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, *, label_weights: Tensor | None = None
@@ -281,6 +171,7 @@ class BiGR(nn.Module):
         mask: Tensor | None = None,
         timesteps: Tensor | None = None,
         noisy_codes: Tensor | None = None,
+        seen_codes: Tensor | None = None,
         label_smoothing: float | None = None,
         dropped: Tensor | None = None,
         num_hidden: int | None = None,
@@ -303,6 +194,8 @@ class BiGR(nn.Module):
             With the Bernoulli transcoder: noise levels 1..T, one a token, or R of them whose losses are averaged.
         noisy_codes : Tensor (B, N, K) or (B, N, R, K), optional
             With the Bernoulli transcoder: as many a token as there are timesteps.
+        seen_codes : Tensor like codes, optional
+            What the trunk sees where nothing is hidden, in place of `codes`, which are still what is predicted.
         label_smoothing : float, optional
             With a categorical head; the configuration's by default.
         dropped : Tensor (B,) bool, optional
@@ -349,7 +242,8 @@ class BiGR(nn.Module):
             rows = positions_of(mask, None if num_hidden is None else num_hidden * batch)  # (M,)
             if len(rows) == 0:
                 raise ValueError("the mask hides no token, so there is nothing to predict; hide at least one token.")
-        condition = self.token_conditions(codes, labels, mask).flatten(0, 1)[rows]  # (M, P D)
+        seen = codes if seen_codes is None else seen_codes
+        condition = self.token_conditions(seen, labels, mask).flatten(0, 1)[rows]  # (M, P D)
         hidden = codes.flatten(0, 1)[rows]  # (M, K) or (M,)
         if timesteps is not None:
             checks.check_timesteps(timesteps, (batch, tokens), self.config.num_timesteps, check_values)
@@ -371,9 +265,9 @@ class BiGR(nn.Module):
             return self.head.loss(condition, self.code_format.indices(codes), self.embedding, **options)
         return self.head.loss(condition, codes, **options)
 
-    def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> Tensor | None:
+    def draw_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device, distribution: str = "cosine") -> Tensor | None:
         """Training mask (B, N), True = hidden, the same number in every image; None in a causal generator, which hides nothing."""
-        return self.order.training_mask(batch, tokens, generator, device)
+        return self.order.training_mask(batch, tokens, generator, device, distribution)
 
     def drop_labels(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels with the null class in place of some, each with probability `class_dropout`."""
@@ -395,31 +289,3 @@ class BiGR(nn.Module):
     def _require_generative(self, what: str) -> None:
         if not self.generative:
             raise RuntimeError(f"{what}() needs the generative parts, but the model was built or pruned without them; use generative=True.")
-
-    def _check_shapes(self, codes: Tensor, labels: Tensor | None, mask: Tensor | None, mixed: bool = False) -> None:
-        self.code_format.check(codes, self.config.num_tokens)
-        if labels is not None and labels.dim() != (2 if mixed else 1):
-            expected = "(batch, mixed labels) with label_weights" if mixed else "(batch,)"
-            raise ValueError(f"labels have shape {tuple(labels.shape)}; expected {expected}.")
-        if labels is not None and labels.shape[:1] != codes.shape[:1]:
-            raise ValueError(f"labels have shape {tuple(labels.shape)} but codes hold {codes.shape[0]} images; give one label an image.")
-        self.order.check_mask(mask, codes.shape[:2])
-
-
-def resolve_layers(layers: list[int] | int | None, depth: int) -> list[int]:
-    """0-based block indices from a list (negative from the end), a single index, or None for all.
-
-    Raises
-    ------
-    ValueError
-        If an index is out of range.
-    """
-    if layers is None:
-        return list(range(depth))
-    given = [layers] if isinstance(layers, int) else list(layers)
-    wrong = [layer for layer in given if not -depth <= layer < depth]
-    if not given:
-        raise ValueError(f"layers is empty; give at least one of {-depth}..{depth - 1}, or None for all.")
-    if wrong:
-        raise ValueError(f"layer {wrong[0]} is out of range; the model has {depth} blocks, so give {-depth}..{depth - 1}.")
-    return [layer % depth for layer in given]

@@ -93,6 +93,12 @@ class CategoricalHead(nn.Module):
             accuracy = (logits.argmax(-1) == target).float().mean()
         return CategoricalLossTerms(loss, plain, accuracy)
 
+    def log_likelihood(self, condition: Tensor, indices: Tensor, embedding: nn.Module) -> Tensor:
+        """log p of the tokens' indices (M, S) in nats, (M,), summed over sub-codes; condition as in `loss`."""
+        logits = self.logits(condition, embedding)  # (M, S, V)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.log_softmax(-1).gather(-1, indices[..., None]).squeeze(-1).sum(-1)
+
     @torch.no_grad()
     def draw(
         self,

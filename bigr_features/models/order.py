@@ -42,11 +42,11 @@ class Masked:
         """Of the sequence (B, c P + N P, D), the outputs (B, N P, D) that predict tokens 0..N-1."""
         return x[:, num_prefix:]
 
-    def training_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> Tensor:
-        """Mask (B, N): the same cosine-distributed number of hidden tokens in every image, at random positions."""
+    def training_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device, distribution: str = "cosine") -> Tensor:
+        """Mask (B, N): the same number of hidden tokens in every image, at random positions; see `draw_mask_count`."""
         drawn_on = generator.device if generator is not None else device
         noise = torch.rand(batch, tokens, generator=generator, device=drawn_on)
-        return lowest(noise, draw_mask_count(tokens, generator, self.levels)).to(device)
+        return lowest(noise, draw_mask_count(tokens, generator, self.levels, distribution)).to(device)
 
 
 class Causal:
@@ -76,7 +76,7 @@ class Causal:
         """Of the sequence (B, c + N - 1, D), the outputs (B, N, D) that predict tokens 0..N-1."""
         return x[:, num_prefix - 1 :]
 
-    def training_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device) -> None:
+    def training_mask(self, batch: int, tokens: int, generator: torch.Generator | None, device, distribution: str = "cosine") -> None:
         """None: every token is predicted."""
         return None
 

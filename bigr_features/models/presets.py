@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from .config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+from .config import GeneratorConfig
+from .tokenizer_config import TokenizerConfig, VQTokenizerConfig
 
 _XL = dict(depth=36, width=1280, num_heads=20, denoiser_depth=6)
 _XXL = dict(depth=48, width=1536, num_heads=24, denoiser_depth=8)

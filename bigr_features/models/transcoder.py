@@ -26,7 +26,7 @@ CPU_ROWS = 512
 
 
 @lru_cache(maxsize=16)
-def keep_numbers(num_timesteps: int, schedule: str) -> tuple[float, ...]:
+def alpha_bar_numbers(num_timesteps: int, schedule: str) -> tuple[float, ...]:
     """`bernoulli.keep_probabilities` as numbers of Python."""
     return tuple(bernoulli.keep_probabilities(num_timesteps, schedule).tolist())
 
@@ -139,8 +139,8 @@ class Transcoder(nn.Module):
         self.config = config
         self.denoiser = Denoiser(config, device=device, dtype=dtype)
         levels, schedule = config.num_timesteps, config.noise_schedule
-        keep_numbers(levels, schedule)  # made now, in float64 on the CPU, so that sampling makes no table
-        self.keep = ConstantTable(lambda: bernoulli.keep_probabilities(levels, schedule), device=device, dtype=dtype)
+        alpha_bar_numbers(levels, schedule)  # made now, in float64 on the CPU, so that sampling makes no table
+        self.alpha_bar = ConstantTable(lambda: bernoulli.keep_probabilities(levels, schedule), device=device, dtype=dtype)
 
     def init_weights(self) -> None:
         self.denoiser.init_weights()
@@ -157,12 +157,12 @@ class Transcoder(nn.Module):
 
     def corrupt(self, codes: Tensor, timesteps: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noisy bits z_t (M, K) of clean bits (M, K) at noise levels (M,) in 1..T."""
-        keep = self.keep.table[timesteps][:, None]  # (M, 1)
-        return bernoulli.draw(bernoulli.transition(codes.to(keep.dtype), keep), generator)
+        alpha_bar = self.alpha_bar.table[timesteps][:, None]  # (M, 1)
+        return bernoulli.draw(bernoulli.transition(codes.to(alpha_bar.dtype), alpha_bar), generator)
 
     def draw_timesteps(self, num_tokens: int, generator: torch.Generator | None = None) -> Tensor:
         """One uniform noise level in 1..T for each token, (M,) int64."""
-        device = self.keep.table.device
+        device = self.alpha_bar.table.device
         drawn_on = generator.device if generator is not None else device
         levels = torch.randint(1, self.config.num_timesteps + 1, (num_tokens,), generator=generator, device=drawn_on)
         return levels.to(device)
@@ -198,6 +198,22 @@ class Transcoder(nn.Module):
             right = (self.clean_probability(logits, noisy_codes) > 0.5) == (codes > 0.5)
         return LossTerms(loss, bce, right.float().mean())
 
+    def log_likelihood(self, condition: Tensor, codes: Tensor, timesteps: Tensor, noisy_codes: Tensor) -> Tensor:
+        """log p(z_0 | z_t, condition) in nats, (M,), summed over the bits of each token.
+
+        One call of the denoiser, not the chain: at t = T, where z_t says nothing of z_0, it is the likelihood of bits that are independent
+        given the condition.
+
+        Parameters
+        ----------
+        condition : Tensor (M, D)
+        codes, noisy_codes : Tensor (M, K) of 0 and 1
+        timesteps : Tensor (M,), integer, 1..T
+        """
+        probability = self(noisy_codes, timesteps, condition).clamp(1e-6, 1 - 1e-6)
+        codes = codes.to(probability.dtype)
+        return (codes * probability.log() + (1 - codes) * (1 - probability).log()).sum(-1)
+
     def loss_per_bit(self, logits: Tensor, codes: Tensor, timesteps: Tensor, noisy_codes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Cross-entropy and auxiliary term (None at aux_weight 0) of every bit, each (M, K) in nats, before any mean.
 
@@ -210,9 +226,9 @@ class Transcoder(nn.Module):
         bce = bernoulli.bit_loss(logits, target, config.focal_gamma, config.focal_alpha, weighted=config.predict_flip)
         if config.aux_weight == 0:
             return bce, None
-        keep = self.keep.table.to(logits.dtype)
-        earlier = keep[timesteps - 1][:, None]  # (M, 1)
-        step = keep[timesteps][:, None] / earlier
+        alpha_bar = self.alpha_bar.table.to(logits.dtype)
+        earlier = alpha_bar[timesteps - 1][:, None]  # (M, 1)
+        step = alpha_bar[timesteps][:, None] / earlier
         predicted = self.clean_probability(logits, noisy_codes)
         true = bernoulli.posterior(noisy_codes, codes, earlier, step, eps=1e-6).clamp(0, 1)
         guess = bernoulli.posterior(noisy_codes, predicted, earlier, step, eps=1e-6)
@@ -252,7 +268,7 @@ class Transcoder(nn.Module):
         draw = draw if draw is not None else partial(bernoulli.draw, generator=generator)
         steps = num_denoise_steps if num_denoise_steps is not None else self.config.num_denoise_steps
         timesteps = bernoulli.sampling_timesteps(steps, self.config.num_timesteps)
-        keep = keep_numbers(self.config.num_timesteps, self.config.noise_schedule)
+        alpha_bar = alpha_bar_numbers(self.config.num_timesteps, self.config.noise_schedule)
         guided = null_condition is not None and guidance_scale != 1.0
         rows = torch.cat([condition, null_condition]) if guided else condition
         embedding = self.denoiser.condition_embedding(rows)  # (M or 2M, W)
@@ -268,7 +284,7 @@ class Transcoder(nn.Module):
             if i + 1 == len(timesteps):
                 return clean
             earlier = timesteps[i + 1]
-            probability = bernoulli.posterior(bits, clean, keep[earlier], keep[t] / keep[earlier], form=posterior)
+            probability = bernoulli.posterior(bits, clean, alpha_bar[earlier], alpha_bar[t] / alpha_bar[earlier], form=posterior)
             bits = draw(probability).to(rows.dtype)
         raise AssertionError("a chain has at least one step")
 

@@ -35,9 +35,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rope: Tensor, cache: Tensor | None = None, start: int = 0) -> Tensor:
         batch, length, width = x.shape
-        qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, S, h)
-        q, k, causal = apply_rope(q, rope), apply_rope(k, rope), self.causal
+        qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)  # (3, B, H, S, h)
+        q, k = apply_rope(qkv[:2], rope).unbind(0)
+        v, causal = qkv[2], self.causal
         if cache is not None:  # (2, B, H, most positions, h)
             end = start + length
             cache[0, :, :, start:end], cache[1, :, :, start:end] = k, v

@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..evaluate.reconstruction import code_counts, code_perplexity, code_usage
 from ..functional.checks import check_image_batch, check_indices, check_pixels
-from .config import VQTokenizerConfig
 from .convolutional import Decoder, Encoder
 from .image_tokenizer import ImageTokenizer
+from .tokenizer_config import VQTokenizerConfig
 
 ENTROPY_TEMPERATURE = 0.01  # of the soft choice among codes in the entropy term
 _AT_ONCE = 2**26  # distances between tokens and codes held in memory at a time, 256 MiB

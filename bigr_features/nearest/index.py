@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 FLAT_LIMIT = 100_000  # rows up to which "auto" searches all vectors
 FLAT_BITS_LIMIT = 2_000_000
+LARGEST_NUMBER = 1 << 20  # in a factory string, of lists, say: faiss takes memory for more before it looks at any row
 LIMITS = ("loop_limit", "vector_byte_limit", "lattice_r2_limit")
 READING = threading.Lock()  # faiss keeps these limits for the whole process
 
@@ -49,6 +50,18 @@ def chosen_factory(index: str, metric: str, count: int) -> str:
     return index
 
 
+def check_factory(factory: str) -> None:
+    """Raise ValueError for a factory string with which faiss would end the whole process, or whose index cannot grow."""
+    numbers, degrees = ([int(number) for number in re.findall(pattern, factory)] for pattern in (r"\d{1,30}", r"HNSW(\d{1,30})"))
+    if max(numbers, default=0) > LARGEST_NUMBER:
+        raise ValueError(f"index {factory!r} has a number above {LARGEST_NUMBER}; take fewer lists, links or bytes.")
+    if min(degrees, default=2) < 2:
+        raise ValueError(f"index {factory!r} has graphs of {min(degrees)} links a row; take 2 or more, such as HNSW32.")
+    for part, reason in {"NSG": "cannot be added to", "IDMap": "keeps ids, which a gallery does by itself"}.items():
+        if part in factory:
+            raise ValueError(f"index {factory!r} cannot be used, for {part} {reason}; take HNSW32 or 'IVF256,Flat'.")
+
+
 class VectorIndex:
     """Rows by cosine: a faiss index of inner products of rows of length 1.
 
@@ -71,6 +84,7 @@ class VectorIndex:
     dtype = np.dtype(np.float32)
 
     def __init__(self, dim: int, factory: str, effort: int | None = None):
+        check_factory(factory)
         self.dim, self.factory, self.effort = dim, factory, effort
         self._index = self._new()
         self.is_flat = type(self._index).__name__ in ("IndexFlat", "IndexFlatIP", "IndexBinaryFlat")
@@ -84,7 +98,7 @@ class VectorIndex:
 
         try:
             return faiss.index_factory(self.dim, self.factory, faiss.METRIC_INNER_PRODUCT)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise ValueError(
                 f"faiss makes no index {self.factory!r} of {self.dim} features by inner product ({_reason(error)}); "
                 "try Flat, HNSW32, 'IVF256,Flat' or 'IVF256,PQ16'."
@@ -213,7 +227,7 @@ class BitIndex(VectorIndex):
             if hasattr(index, "query_batch_size"):
                 index.query_batch_size = 256  # queries that share a pass over the rows: a little faster than faiss's 32
             return index
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise ValueError(
                 f"faiss makes no binary index {self.factory!r} of {8 * self.dim} bits ({_reason(error)}); try BFlat, BHNSW16 or BIVF256."
             ) from error

@@ -5,17 +5,15 @@ Both branches of guidance run in one batch. LlamaGen, arXiv:2406.06525; ELM, arX
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..functional.inference import evaluating
-from .labels import BatchLabels, batch_labels
-from .noise import Noise, make_noise
 from .sampler import Sampler
-from .settings import SamplingSettings
+from .start import Start, begin
 
 
 @dataclass
@@ -41,18 +39,11 @@ def sample_codes(
     model: nn.Module,
     labels: Tensor | None,
     *,
-    label_weights: Tensor | None = None,
     prefix: Tensor | None = None,
-    codes: Tensor | None = None,
-    mask: Tensor | None = None,
-    batch_size: int | None = None,
-    generator: torch.Generator | None = None,
-    seeds: Sequence[int] | Tensor | None = None,
-    batch_invariant: bool = True,
     use_cache: bool = True,
     choose: Callable[[Tensor], Tensor] | None = None,
     on_step: Callable[[TokenStep], None] | None = None,
-    **settings,
+    **options,
 ) -> Tensor:
     """Draw the tokens of a batch, each from those before it. Dropout is off while sampling.
 
@@ -60,30 +51,19 @@ def sample_codes(
     ----------
     model : BiGR with a causal trunk
     labels : Tensor (B,) or (B, J), int64, or None
-        Class indices; J of them an image with label_weights. None samples from the null class and needs batch_size.
-    label_weights : Tensor (J,) or (B, J), optional
-        Weights of the mixed labels, used as they are.
+        See `start.begin`.
     prefix : Tensor (B, n, K) or (B, n), optional
         The first n tokens, n < N; the rest is drawn. Guidance schedules count the drawn tokens.
-    codes, mask : None
-        Of masked generators; refused.
-    batch_size : int, optional
-        Number of images when labels do not tell it.
-    generator : torch.Generator, optional
-        Source of every draw of the batch.
-    seeds : B integers, optional
-        One seed an image in place of `generator`: an image then does not depend on the others of its batch.
-    batch_invariant : bool
-        With seeds: run the network image by image, so that an image is the same to the last bit in any batch.
     use_cache : bool
         False runs the whole prefix again for every token: the same tokens, slowly.
     choose : callable, optional
         With a categorical head: from probabilities (B, S, V) to indices (B, S), in place of draws.
     on_step : callable, optional
-        Called with a `TokenStep` after each token; with seeds and batch_invariant, of each image in turn.
-    **settings
-        Fields of `SamplingSettings`: guidance_scale, guidance_schedule, guidance_interval, guidance_power, temperature; top_k and top_p
-        with a categorical head; num_denoise_steps, posterior and bits with the Bernoulli transcoder.
+        Called with a `TokenStep` after each token; where images run one by one, of each in turn.
+    **options
+        label_weights, batch_size, generator or seeds, and batch_invariant, as in `start.begin`; codes and mask are refused. And of
+        `SamplingSettings` guidance_scale, guidance_schedule, guidance_interval, guidance_power and temperature; top_k and top_p with a
+        categorical head; num_denoise_steps, posterior and bits with the Bernoulli transcoder.
 
     Returns
     -------
@@ -94,23 +74,17 @@ def sample_codes(
     ValueError
         For settings out of range, shapes that do not fit, or codes to fill in.
     """
-    if codes is not None or mask is not None:
+    if options.get("codes") is not None or options.get("mask") is not None:
         raise ValueError(
             "codes and mask ask for tokens between known ones, but a causal generator draws each token from those before it only; "
             "take a masked generator (bigr_*, *_cat_mask), or give the first tokens as prefix."
         )
-    settings = SamplingSettings(**settings)
-    device = model.class_embedding.weight.device
-    if labels is None and batch_size is None and prefix is not None:
-        batch_size = len(prefix)
-    batch = batch_labels(model.config, labels, label_weights, batch_size, device)
-    known = _prefix(model, prefix, len(batch), device)
-    noise = make_noise(len(batch), generator, seeds)
-    one_by_one = noise.per_image and batch_invariant
-    groups = [[image] for image in range(len(batch))] if one_by_one else [list(range(len(batch)))]
+    if labels is None and prefix is not None:
+        options.setdefault("batch_size", len(prefix))
+    start = begin(model, labels, **options)
+    known = _prefix(model, prefix, len(start.labels), start.codes.device)
     with evaluating(model):
-        drawn = [_draw(model, batch.of(g), known[g], noise.of(g), settings, use_cache, choose, on_step) for g in groups]
-    return torch.cat(drawn)
+        return torch.cat([_draw(model, start, images, known[images], use_cache, choose, on_step) for images in start.groups])
 
 
 AUTOREGRESSIVE = frozenset({"guidance_scale", "guidance_schedule", "guidance_interval", "guidance_power", "temperature"})
@@ -130,20 +104,20 @@ BITS = Sampler(
 
 def _draw(
     model: nn.Module,
-    batch: BatchLabels,
+    start: Start,
+    images: list[int],
     known: Tensor,
-    noise: Noise,
-    settings: SamplingSettings,
     use_cache: bool,
     choose: Callable[[Tensor], Tensor] | None,
     on_step: Callable[[TokenStep], None] | None,
 ) -> Tensor:
+    """Codes of some images of the batch, of whose tokens the first are known."""
+    settings, batch, noise, codes = start.settings, start.labels.of(images), start.noise.of(images), start.codes[images]
     size, first, tokens = len(batch), known.shape[1], model.config.num_tokens
     steps = tokens - first
     scales = [settings.guidance_at((i + 1) / steps, 1 / steps) for i in range(steps)]
     guided_until = max((i + 1 for i, scale in enumerate(scales) if scale != 1.0), default=0) if batch.guidable else 0
     both = batch.with_null()
-    codes = model.code_format.unknown(size, tokens, known.device)
     codes[:, :first] = known
     condition, cache = None, None
     for step, scale in enumerate(scales):

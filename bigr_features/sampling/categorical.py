@@ -7,7 +7,7 @@ the last step keeps all of its draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,9 @@ from ..functional import masking
 from ..functional.filtering import guided
 from ..functional.inference import evaluating
 from .choice import choose_classes, is_greedy
-from .labels import BatchLabels, batch_labels
-from .noise import Noise, make_noise
 from .orders import ranks
 from .sampler import Sampler
-from .settings import SamplingSettings
+from .start import Start, begin
 
 
 @dataclass
@@ -49,20 +47,7 @@ class DrawStep:
 
 
 @torch.no_grad()
-def sample_codes(
-    model: nn.Module,
-    labels: Tensor | None,
-    *,
-    label_weights: Tensor | None = None,
-    codes: Tensor | None = None,
-    mask: Tensor | None = None,
-    batch_size: int | None = None,
-    generator: torch.Generator | None = None,
-    seeds: Sequence[int] | Tensor | None = None,
-    batch_invariant: bool = True,
-    on_step: Callable[[DrawStep], None] | None = None,
-    **settings,
-) -> Tensor:
+def sample_codes(model: nn.Module, labels: Tensor | None, *, on_step: Callable[[DrawStep], None] | None = None, **options) -> Tensor:
     """Draw the hidden tokens of a batch. Dropout is off while sampling.
 
     In each step every hidden token is drawn; the tokens whose draws have the lowest log-probability, plus Gumbel noise that falls to 0,
@@ -72,24 +57,13 @@ def sample_codes(
     ----------
     model : BiGR with a masked-language-model head
     labels : Tensor (B,) or (B, J), int64, or None
-        Class indices; J of them an image with label_weights. None samples from the null class and needs batch_size.
-    label_weights : Tensor (J,) or (B, J), optional
-        Weights of the mixed labels, used as they are.
-    codes, mask : Tensor (B, N, K) or (B, N), and (B, N) bool, optional
-        Known codes, and where to draw new ones (True). Known tokens are never written. Images may hide different numbers.
-    batch_size : int, optional
-        Number of images when neither labels nor codes tell it.
-    generator : torch.Generator, optional
-        Source of every draw of the batch.
-    seeds : B integers, optional
-        One seed an image in place of `generator`: an image then does not depend on the others of its batch.
-    batch_invariant : bool
-        With seeds: run the network image by image, so that an image is the same to the last bit in any batch.
+        See `start.begin`.
     on_step : callable, optional
-        Called with a `DrawStep` after each step; with seeds and batch_invariant, of each image in turn.
-    **settings
-        Fields of `SamplingSettings`: num_reveal_steps, mask_schedule, guidance_scale, guidance_schedule, guidance_interval,
-        guidance_power, temperature, top_k, top_p, gumbel_temperature, gumbel_schedule.
+        Called with a `DrawStep` after each step; where images run one by one, of each in turn.
+    **options
+        label_weights, codes and mask, batch_size, generator or seeds, and batch_invariant, as in `start.begin`; and of `SamplingSettings`
+        num_reveal_steps, mask_schedule, guidance_scale, guidance_schedule, guidance_interval, guidance_power, temperature, top_k, top_p,
+        gumbel_temperature and gumbel_schedule.
 
     Returns
     -------
@@ -100,31 +74,9 @@ def sample_codes(
     ValueError
         For settings out of range, or shapes that do not fit.
     """
-    settings = SamplingSettings(**settings)
-    form, tokens = model.code_format, model.config.num_tokens
-    device = model.class_embedding.weight.device
-    if (codes is None) != (mask is None):
-        raise ValueError("codes and mask belong together: give the known codes and where to draw new ones, or neither.")
-    if labels is None and codes is not None:
-        batch_size = len(codes)
-    batch = batch_labels(model.config, labels, label_weights, batch_size, device)
-    if codes is None:
-        codes = form.unknown(len(batch), tokens, device)
-        mask = torch.ones(len(batch), tokens, dtype=torch.bool, device=device)
-    codes, mask = codes.to(device), mask.to(device)
-    form.check(codes, tokens)
-    form.check_values(codes)
-    if mask.shape != codes.shape[:2] or mask.dtype != torch.bool or len(batch) != len(codes):
-        raise ValueError(
-            f"codes {tuple(codes.shape)}, mask {tuple(mask.shape)} {mask.dtype} and {len(batch)} labels do not fit together; "
-            "expected codes of B images, bool (B, N), and B labels."
-        )
-    noise = make_noise(len(batch), generator, seeds)
-    one_by_one = noise.per_image and batch_invariant
-    groups = [[image] for image in range(len(batch))] if one_by_one else [list(range(len(batch)))]
+    start = begin(model, labels, **options)
     with evaluating(model):
-        drawn = [_draw(model, batch.of(g), codes[g], mask[g], noise.of(g), settings, on_step) for g in groups]
-    return torch.cat(drawn)
+        return torch.cat([_draw(model, start, images, on_step) for images in start.groups])
 
 
 SAMPLER = Sampler(
@@ -149,23 +101,18 @@ SAMPLER = Sampler(
 )
 
 
-def _draw(
-    model: nn.Module,
-    batch: BatchLabels,
-    codes: Tensor,
-    mask: Tensor,
-    noise: Noise,
-    settings: SamplingSettings,
-    on_step: Callable[[DrawStep], None] | None,
-) -> Tensor:
-    form, steps = model.code_format, settings.num_reveal_steps
+def _draw(model: nn.Module, start: Start, images: list[int], on_step: Callable[[DrawStep], None] | None) -> Tensor:
+    """Codes of some images of the batch."""
+    codes, mask, batch, noise = start.codes[images], start.mask[images], start.labels.of(images), start.noise.of(images)
+    form, settings, steps = model.code_format, start.settings, start.settings.num_reveal_steps
     size, asked, hidden_at_first = len(mask), mask, mask.sum(1)
+    guidable = batch.guidable
     indices = form.indices(codes)  # (B, N, S)
     schedule = settings.gumbel_schedule or "down"
     for step in range(steps):
         progress = (step + 1) / steps
         scale = settings.guidance_at(progress, 1 / steps)
-        given = batch.with_null() if scale != 1.0 and batch.guidable else batch
+        given = batch.with_null() if scale != 1.0 and guidable else batch
         times = len(given) // size
         shown = form.codes(indices)
         fed = (shown.repeat(times, *[1] * (shown.dim() - 1)), given.labels, mask.repeat(times, 1))

@@ -5,7 +5,7 @@ B images, C channels, S side in pixels, N = G * G tokens, K bits.
 Each takes the backbone that `timm.create_model` makes, encodes what is known, draws the hidden tokens with its generator, which must be a
 masked one, and decodes.
 Known tokens are never written, and every hidden token is drawn exactly once. With `seeds`, encoder, generator and decoder run image by
-image on a CPU (see `batch_invariant` of `sample_codes`), so that an image is the same alone and in any batch.
+image on a CPU (see `batch_invariant` of `start.begin`), so that an image is the same alone and in any batch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from ..functional import checks
 from ..functional.inference import evaluating, in_chunks
 from . import regions
-from .masked import runs_one_by_one
 from .noise import Noise, make_noise
 from .orders import ranks
 from .settings import SamplingSettings
+from .start import runs_one_by_one
 
 CHUNK = 64
 

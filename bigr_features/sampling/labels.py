@@ -29,9 +29,14 @@ class BatchLabels:
     @property
     def guidable(self) -> bool:
         """Whether any image has a class, so that guidance changes something."""
-        return bool((self.labels != self.null_class).any())
+        return not bool(self.classless.all())
 
-    def of(self, images: list[int] | slice) -> BatchLabels:
+    @property
+    def classless(self) -> Tensor:
+        """Images (B,) bool that have no label but the null class."""
+        return (self.labels.reshape(len(self), -1) == self.null_class).all(1)
+
+    def of(self, images: list[int] | slice | Tensor) -> BatchLabels:
         """The labels of some of the images."""
         weights = self.weights[images] if self.weights is not None and self.weights.dim() == 2 else self.weights
         return BatchLabels(self.labels[images], weights, self.null_class)

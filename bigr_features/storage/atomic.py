@@ -23,7 +23,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -73,7 +73,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Flush a folder's entries, where folders can be opened and flushed."""
     try:
         handle = os.open(path, os.O_RDONLY)

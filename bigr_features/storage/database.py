@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from .atomic import sync_folder
+
 WRITER = "writer.json"
 CHECK_LIMIT = 32 << 20  # bytes up to which the whole file is checked when it is opened
 LOG_PAGES = 16_384  # 64 MiB of log before it is worked into the database: only a folder copied at that moment could be torn
@@ -87,6 +89,7 @@ class Database:
             connection.execute("COMMIT")
             connection.close()
             os.rename(temporary, folder / layout.name)
+            sync_folder(folder)
         except sqlite3.Error as error:
             raise _translated(error, folder / layout.name) from error
         finally:

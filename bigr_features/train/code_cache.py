@@ -27,6 +27,7 @@ from ..storage.atomic import write_atomically
 from ..storage.json_files import write_json
 from ..storage.shard_writer import ShardWriter, ranks_of_environment
 from ..storage.shards import ShardFormat, ShardReader
+from .precision import settled
 from .settings import EncodeConfig
 from .stored_codes import check_drawable, encoded, stored_codes
 
@@ -54,6 +55,8 @@ def encode(config: EncodeConfig) -> CodeCache | None:
     check_drawable(tokenizer, config.sample_bits)
     codes = stored_codes(tokenizer)
     identity = checkpoints.fingerprint(tokenizer)
+    channels = tokenizer.config.channels
+    config, _ = settled(config, device, (9 * channels, channels), goes_on=True)
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
     size = tokenizer.image_size
     images = open_images(

@@ -15,7 +15,7 @@ def start(config):
     ----------
     config : dataclass
         With out, batch_size (global), micro_batches (parts in which each process runs its share), device ("auto" or "cpu"),
-        precision ("fp32", or "bf16": autocast, the weights stay float32), tf32, threads (0: PyTorch's own choice), trackers.
+        precision ("auto", "fp32", or "bf16": autocast, the weights stay float32), tf32, threads (0: PyTorch's own choice), trackers.
 
     Raises
     ------
@@ -28,9 +28,9 @@ def start(config):
     except ImportError as error:
         raise ImportError("training needs `accelerate`: pip install bigr-features[train]") from error
 
-    for name, allowed in (("device", ("auto", "cpu")), ("precision", ("fp32", "bf16"))):
+    for name, allowed in (("device", ("auto", "cpu")), ("precision", ("auto", "fp32", "bf16"))):
         if getattr(config, name) not in allowed:
-            raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose {' or '.join(allowed)}.")
+            raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose one of {', '.join(allowed)}.")
     if config.threads:
         torch.set_num_threads(config.threads)
     accelerator = Accelerator(

@@ -15,7 +15,7 @@ STEPS, SECONDS = 10, 2.0  # steps and seconds, at least, that are measured
 LONG = 24 * 3600.0
 ADVICE = (
     "That is more than a day: train fewer --steps, lower --batch-size, take a smaller --preset (bigr_nano trains on two CPU cores in an "
-    "hour), a part of the images (--limit), or a GPU (--device auto takes it, --precision bf16 halves its time)."
+    "hour), a part of the images (--limit), or a GPU (--device auto takes it)."
 )
 
 

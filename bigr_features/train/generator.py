@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..data import open_images
 from ..functional.inference import autocast, in_chunks
+from ..functional.masking import check_mask_distribution
 from ..functional.progress import progress
 from ..models.config import check_same_codes
 from ..models.generator import BiGR
@@ -28,6 +29,7 @@ from .interruption import Interruption
 from .monitor import Monitor
 from .neighbours import knn_accuracy
 from .optimizer import build_optimizer
+from .precision import settled_for_all
 from .run import Run, names_of_class
 from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
@@ -81,7 +83,8 @@ def train(config: TrainConfig) -> Path:
     start = None if config.weights is None else checkpoints.load_trained(config.weights)
     if start is not None:
         identity["fingerprint of the first weights"] = checkpoints.fingerprint(start)
-    run = Run(config, identity, free, main, data.class_names)
+    config, precision = settled_for_all(accelerator, config, (config.model.width, config.model.ffn_width))
+    run = Run(config, identity, free, main, data.class_names, precision)
 
     checkpoint.seed(config.seed)
     model = BiGR(config.model)
@@ -121,7 +124,8 @@ def train(config: TrainConfig) -> Path:
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
         codes, labels = next(batches)
-        draws = draw(model, config.batch_size, generator, config.timesteps_per_token).part(mine).to(device)
+        draws = draw(model, config.batch_size, generator, config.timesteps_per_token, config.mask_distribution, config.bit_flips)
+        draws = draws.part(mine).to(device)
 
         totals: dict[str, Tensor] = {}
         for last, part in distributed.parts(len(codes), config.micro_batches):
@@ -240,6 +244,13 @@ def _check_fit(config: TrainConfig, data, tokenizer: ImageTokenizer) -> None:
         raise ValueError(f"timesteps_per_token={config.timesteps_per_token}; expected 1 or more.")
     if config.timesteps_per_token > 1 and model.categorical:
         raise ValueError(f"timesteps_per_token={config.timesteps_per_token}, but head={model.head!r} has no noise levels; leave it at 1.")
+    check_mask_distribution(config.mask_distribution)
+    if config.mask_distribution != "cosine" and model.causal:
+        raise ValueError(f"mask_distribution={config.mask_distribution!r}, but a causal model hides nothing; leave it out.")
+    if not 0 <= config.bit_flips < 0.5:
+        raise ValueError(f"bit_flips={config.bit_flips}; expected a probability in [0, 0.5): at 0.5 nothing is left of a code.")
+    if config.bit_flips and model.tokens != "bits":
+        raise ValueError(f"bit_flips={config.bit_flips}, but this model takes indices, which have no bits to turn over; leave it at 0.")
     grid = tokenizer.grid_size
     if tokenizer.tokens != model.tokens or tokenizer.tokens == "index":
         check_same_codes(tokenizer.config, model)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ..data.pixels import to_uint8
+from ..functional.precision import instruction_sets
 from ..functional.printing import one_line
 from ..plots import pictures
 from ..storage.atomic import replacing, write_atomically
@@ -35,7 +36,7 @@ from . import checkpoint
 
 
 def from_dict(cls, values: dict):
-    """The settings dataclass that `json_files.plain` made a dictionary of.
+    """The settings dataclass that `json_files.plain` made a dictionary of; names that settings had before are read too.
 
     Raises
     ------
@@ -43,6 +44,8 @@ def from_dict(cls, values: dict):
         For a name that the class does not have.
     """
     hints = typing.get_type_hints(cls)
+    former = getattr(cls, "former_names", {})
+    values = {former.get(name, name): value for name, value in values.items()}
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}.")
@@ -97,6 +100,8 @@ class Run:
         Whether this process writes.
     class_names : sequence of str, optional
         Names of the classes, for config.json.
+    precision : Precision, optional
+        What was chosen and why, for environment.json.
 
     Attributes
     ----------
@@ -111,7 +116,7 @@ class Run:
         If the settings differ from those of the run; they are named.
     """
 
-    def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True, class_names=None):
+    def __init__(self, config, identity: dict, free: tuple[str, ...], main: bool = True, class_names=None, precision=None):
         self.config, self.path, self.main, self.state = config, Path(config.out), main, None
         settings = {"kind": type(config).__name__, "settings": plain(config), "identity": identity}
         if checkpoint.steps_in(self.checkpoints):
@@ -135,6 +140,8 @@ class Run:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "machine": hardware(),
+            "instruction_sets": instruction_sets(),
+            **({} if precision is None else precision.as_dict()),
         }
         write_json(self.path / "environment.json", environment)
         self._forget_after(self.state["step"] if self.state else 0)

@@ -6,16 +6,35 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ..models.config import GeneratorConfig, TokenizerConfig, VQTokenizerConfig
+from ..models.config import GeneratorConfig
 from ..models.presets import GENERATORS, TOKENIZERS
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How a training runs, whatever it trains.
+    """How a training runs, whatever it trains. The defaults are those of a tokenizer; a generator has some of its own.
 
     Parameters
     ----------
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Images per optimiser step, over all processes.
+    learning_rate : float
+        Step size of AdamW, after the warm-up.
+    weight_decay : float
+        Weight decay of AdamW; one-dimensional parameters, biases and a generator's denoiser have none.
+    warmup_steps : int
+        Steps over which the learning rate rises.
+    schedule : str
+        constant or cosine (down to 0 at the last step), after the warm-up.
+    ema_decay : float
+        Decay per step of the averaged weights (EMA), which are validated, sampled from and saved.
+    validate_every : int
+        Steps between validations.
+    checkpoint_every : int
+        Steps between checkpoints.
     micro_batches : int
         Parts in which each process runs its share of a batch (gradient accumulation).
     max_grad_norm : float
@@ -31,7 +50,7 @@ class RunSettings:
     keep_steps : tuple of int
         Steps whose checkpoints stay for good.
     precision : str
-        fp32 or bf16 (autocast; weights stay float32).
+        fp32, bf16 (autocast; weights stay float32), or auto: what is faster here, measured; a resumed run keeps what it was begun with.
     compile : bool
         Use torch.compile.
     tf32 : bool
@@ -54,6 +73,15 @@ class RunSettings:
         Settings to start from: a run folder or its config.json.
     """
 
+    steps: int = 8_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 200
+    schedule: Literal["constant", "cosine"] = "cosine"
+    ema_decay: float = 0.999
+    validate_every: int = 500
+    checkpoint_every: int = 500
     micro_batches: int = 1
     max_grad_norm: float = 1.0
     ema_warmup: bool = True
@@ -61,7 +89,7 @@ class RunSettings:
     log_every: int = 50
     keep_last: int = 2
     keep_steps: tuple[int, ...] = ()
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     tf32: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -80,7 +108,7 @@ FREE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainTokenizerConfig(RunSettings):
     """Train a tokenizer (binary or VQ autoencoder) on images.
 
@@ -103,27 +131,15 @@ class TrainTokenizerConfig(RunSettings):
         --model.* changes single numbers. Steps, batch and rate follow it: for nano sizes those below, for others the published ones.
     model : TokenizerConfig or VQTokenizerConfig
         Shape of the tokenizer; it says which kind it is.
-    steps : int
-        Optimiser steps.
-    batch_size : int
-        Images per optimiser step, over all processes.
-    learning_rate : float
-        Step size of AdamW (betas 0.9 and 0.95), after the warm-up.
-    weight_decay : float
-        Weight decay of AdamW; one-dimensional parameters and biases have none.
-    warmup_steps : int
-        Steps over which the learning rate rises.
-    schedule : str
-        constant or cosine (down to 0 at the last step), after the warm-up.
     l1_weight : float
         Weight of the mean absolute error in the loss, of pixels in [0, 1].
     l2_weight : float
         Weight of the mean squared error in the loss, of pixels in [0, 1]. LlamaGen's tokenizer has l1_weight 0 and l2_weight 4, which is 1
         for its pixels in [-1, 1].
-    usage_weight : float
+    entropy_weight : float
         Binary tokenizer: weight of 1 minus the entropy (in bits) of each bit's mean over the batch, which keeps bits in use; 0 for none.
-    indecision_weight : float
-        Binary tokenizer: weight of p (1 - p), p the probability of a bit, which drives bits away from chance; 0 for none.
+    commitment_weight : float
+        Binary tokenizer: weight of p (1 - p), p the probability of a bit, which pulls probabilities to 0 and 1; 0 for none.
     codebook_weight : float
         VQ tokenizer: weight of the distance that pulls codes towards latents. Those of commitment and entropy belong to the model.
     dead_after : int
@@ -146,13 +162,9 @@ class TrainTokenizerConfig(RunSettings):
         Step size of the discriminator's AdamW.
     flip : bool
         Mirror half of the images.
-    ema_decay : float
-        Decay per step of the averaged weights (EMA), which are validated and saved.
-    validate_every : int
-        Steps between validations.
-    checkpoint_every : int
-        Steps between checkpoints.
     """
+
+    former_names = {"usage_weight": "entropy_weight", "indecision_weight": "commitment_weight"}  # noqa: RUF012  (no setting)
 
     source: str
     out: Path
@@ -164,13 +176,10 @@ class TrainTokenizerConfig(RunSettings):
     steps: int = 3_500
     batch_size: int = 32
     learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    schedule: Literal["constant", "cosine"] = "cosine"
     l1_weight: float = 1.0
     l2_weight: float = 2.0
-    usage_weight: float = 0.0
-    indecision_weight: float = 0.0
+    entropy_weight: float = 0.0
+    commitment_weight: float = 0.0
     codebook_weight: float = 1.0
     dead_after: int = 100
     reseed_dead_codes: bool = False
@@ -182,9 +191,6 @@ class TrainTokenizerConfig(RunSettings):
     discriminator_depth: int = 3
     discriminator_learning_rate: float = 1e-4
     flip: bool = True
-    ema_decay: float = 0.999
-    validate_every: int = 500
-    checkpoint_every: int = 500
 
 
 @dataclass(frozen=True)
@@ -220,7 +226,7 @@ class EncodeConfig:
     device : str
         auto (an accelerator if there is one) or cpu.
     precision : str
-        fp32 or bf16.
+        fp32, bf16, or auto: what is faster here, measured; a cache that is continued keeps what it was begun with.
     threads : int
         CPU threads; 0 for torch's default.
     seed : int
@@ -241,13 +247,13 @@ class EncodeConfig:
     shard_size: int = 8192
     num_workers: int = 0
     device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
     seed: int = 0
     config: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunSettings):
     """Train a generator on the codes of a cache (`bigr encode`), or on images that are encoded on the fly.
 
@@ -278,29 +284,17 @@ class TrainConfig(RunSettings):
         Shape of the generator.
     weights : Path, optional
         Folder of a generator whose weights training starts from: `model` in an earlier run folder.
+    mask_distribution : str
+        How many tokens training hides: cosine, BiGR's, which hides less than half in a third of the steps, or truncated_normal, MAGE's
+        (arXiv:2211.09117), which hides at least half. Of masked models.
+    bit_flips : float
+        Probability that the trunk sees a bit of a visible token turned over, as in a denoising autoencoder; 0, BiGR's, for none. Of models
+        on bits.
     timesteps_per_token : int
         Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
         work in the transcoder alone (4 in MAR, arXiv:2406.11838).
-    steps : int
-        Optimiser steps.
-    batch_size : int
-        Images per optimiser step, over all processes.
-    learning_rate : float
-        Step size of AdamW, after the warm-up.
-    weight_decay : float
-        Weight decay of AdamW; one-dimensional parameters, biases and the denoiser have none.
     betas : tuple of two floats
         Decay rates of AdamW's two moments, per step.
-    warmup_steps : int
-        Steps over which the learning rate rises.
-    schedule : str
-        constant or cosine (down to 0 at the last step), after the warm-up.
-    ema_decay : float
-        Decay per step of the averaged weights (EMA), which are validated, sampled from and saved.
-    validate_every : int
-        Steps between validations.
-    checkpoint_every : int
-        Steps between checkpoints.
     sample_every : int
         Steps between pictures of generated images; 0 for none.
     num_samples : int
@@ -328,17 +322,11 @@ class TrainConfig(RunSettings):
     preset: str = "bigr_nano"
     model: GeneratorConfig = field(default_factory=lambda: GENERATORS["bigr_nano"])
     weights: Path | None = None
+    mask_distribution: Literal["cosine", "truncated_normal"] = "cosine"
+    bit_flips: float = 0.0
     timesteps_per_token: int = 1
-    steps: int = 8_000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
-    warmup_steps: int = 200
-    schedule: Literal["constant", "cosine"] = "cosine"
-    ema_decay: float = 0.999
-    validate_every: int = 500
-    checkpoint_every: int = 500
     sample_every: int = 1_000
     num_samples: int = 100
     sample_reveal_steps: int = 10

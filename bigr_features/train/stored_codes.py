@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..functional import bernoulli
 from ..functional.packing import pack_bits, packed_size, unpack_bits
-from ..models.config import TokenizerConfig, VQTokenizerConfig
 from ..models.image_tokenizer import ImageTokenizer
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from .interruption import Interruption
 from .losses import PerceptualLoss, reconstruction_loss
 from .monitor import Monitor
 from .optimizer import build_optimizer
+from .precision import settled_for_all
 from .run import Run, names_of_class
 from .sampler import BatchSampler, SampledBatch, every_class, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
@@ -74,7 +75,8 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     train_items, held_out = hold_out(len(images), config.validation, config.seed)
     shown = every_class(images.labels, held_out, SHOWN)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
-    run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main)
+    config, precision = settled_for_all(accelerator, config, (9 * config.model.channels, config.model.channels))
+    run = Run(config, {"images": f"{len(images)} of {config.split}"}, free, main, precision=precision)
     run.write_skipped(images.skipped)
 
     checkpoint.seed(config.seed)

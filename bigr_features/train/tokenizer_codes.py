@@ -11,11 +11,11 @@ from torch import Tensor
 from ..evaluate import reconstruction as metrics
 from ..functional import bernoulli
 from ..models.autoencoder import BinaryAutoencoder, straight_through
-from ..models.config import TokenizerConfig, VQTokenizerConfig
 from ..models.image_tokenizer import ImageTokenizer
+from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 from ..models.vq_autoencoder import Quantized, VQAutoencoder
 from .codebook import CodebookWatch
-from .losses import indecision_loss, usage_loss
+from .losses import commitment_loss, entropy_loss
 
 
 class BitCodes:
@@ -49,10 +49,10 @@ class BitCodes:
         """Weight and value of each term that is wanted."""
         config = self.config
         terms = {}
-        if config.usage_weight:
-            terms["usage"] = config.usage_weight, usage_loss(probabilities)
-        if config.indecision_weight:
-            terms["indecision"] = config.indecision_weight, indecision_loss(probabilities)
+        if config.entropy_weight:
+            terms["entropy"] = config.entropy_weight, entropy_loss(probabilities)
+        if config.commitment_weight:
+            terms["commitment"] = config.commitment_weight, commitment_loss(probabilities)
         return terms
 
     def count(self, step: int, probabilities: Tensor, bits: Tensor) -> None:
@@ -106,7 +106,8 @@ class IndexCodes:
     @staticmethod
     def check(config) -> None:
         """Raise ValueError for a setting that belongs to bits, or is out of range."""
-        _refuse(config, ("usage_weight", "indecision_weight"), "it is about bits; for a codebook there is --model.entropy-weight")
+        for name in ("entropy_weight", "commitment_weight"):
+            _refuse(config, (name,), f"it is about bits; for a codebook there is --model.{name.replace('_', '-')}")
         if config.dead_after < 1:
             raise ValueError(f"dead_after={config.dead_after}; expected 1 batch or more.")
 

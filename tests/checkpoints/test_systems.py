@@ -77,10 +77,22 @@ def test_a_llamagen_file_loads_in_every_layout(tmp_path, wrap, stale):
     state = llamagen_generator_state(model)
     if stale:
         state["freqs_cis"] = torch.zeros(10, 4, 2)
+        state["layers.0.attention.kv_cache.k_cache"] = torch.zeros(2, 2, 10, 16)
     content = state if wrap is None else {wrap: state, "args": argparse.Namespace(gpt_model="GPT-B"), "steps": 3}
     assert is_llamagen_generator(content)
     torch.save(content, tmp_path / "c2i.pt")
     assert_same_weights(load_llamagen_generator(tmp_path / "c2i.pt", model.config), model)
+
+
+def test_a_llamagen_training_file_gives_averaged_weights_unless_asked_for_the_others(tmp_path):
+    averaged, raw = tiny_system("llamagen", seed=0), tiny_system("llamagen", seed=1)
+    content = {"model": llamagen_generator_state(raw), "ema": llamagen_generator_state(averaged), "optimizer": {}, "steps": 3}
+    assert is_llamagen_generator(content)
+    torch.save(content, tmp_path / "training.pt")
+    assert_same_weights(load_llamagen_generator(tmp_path / "training.pt", averaged.config), averaged)
+    assert_same_weights(load_llamagen_generator(tmp_path / "training.pt", averaged.config, weights="model"), raw)
+    with pytest.raises(ValueError, match="has no entry 'best'; it holds model, ema"):
+        load_llamagen_generator(tmp_path / "training.pt", averaged.config, weights="best")
 
 
 @pytest.mark.parametrize("name", ["cat_ar", "cat_ar_split", "cat_mask", "cat_mask_split"])

@@ -132,7 +132,7 @@ def test_queries_of_another_model_hear_what_made_the_gallery(gallery):
 
 
 def test_many_queries_are_read_in_parts(gallery, monkeypatch, capsys):
-    monkeypatch.setattr("bigr_features.gallery.embedding.QUERIES_AT_A_TIME", 2)
+    monkeypatch.setattr("bigr_features.features.embedder.QUERIES_AT_A_TIME", 2)
     queries = [str(path) for path in sorted((gallery / "d").rglob("*.png"))]
     main(["search", str(gallery / "g"), *queries, "--k", "1", "--device", "cpu"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("   1")]

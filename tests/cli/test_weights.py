@@ -208,3 +208,14 @@ def test_the_former_name_of_the_option_is_taken_and_said(tmp_path, capsys):
     few = ["--source", "sample:digits", "--limit", "2", "--device", "cpu", "--threads", "1"]
     main(["extract", "--model", "bigr_nano", "--model-args", *ARGS, "--checkpoint", str(path), "--out", str(tmp_path / "s"), *few])
     assert "--checkpoint is called --weights now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("former", "now"), [("--usage-weight", "--entropy-weight"), ("--indecision-weight", "--commitment-weight")])
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_former_names_of_the_tokenizer_losses_are_taken_and_said(former, now, joined, capsys):
+    from bigr_features.cli.main import _parsed
+
+    option = [f"{former}=0.1"] if joined else [former, "0.1"]
+    settings = _parsed("train-tokenizer", ["--source", "sample:digits", "--out", "r", *option])
+    assert f"{former} is called {now} now" in capsys.readouterr().err
+    assert getattr(settings, now.strip("-").replace("-", "_")) == 0.1

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kstest, truncnorm
 
 from bigr_features.functional import masking
 
@@ -69,6 +70,28 @@ def test_drawn_training_counts_follow_the_schedule():
     expected = torch.tensor(SCHEDULES["train_masked_tokens"]["16"])
     assert set(drawn.tolist()) == set(expected.tolist())
     assert abs(drawn.float().mean() - expected.float().mean()) < 0.3  # 4 standard errors of 4,000 draws
+
+
+def test_truncated_normal_counts_are_mages():
+    source = torch.Generator().manual_seed(0)
+    drawn = torch.tensor([masking.draw_mask_count(256, source, distribution="truncated_normal") for _ in range(4000)]) / 256
+    assert drawn.min() >= 0.5
+    assert drawn.max() <= 1
+    law = truncnorm((0.5 - 0.55) / 0.25, (1 - 0.55) / 0.25, 0.55, 0.25)
+    assert kstest(drawn - 0.5 / 256, law.cdf).pvalue > 0.01  # rounded up to whole tokens
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 3, 9])
+def test_truncated_normal_hides_at_least_half_of_few_tokens(num_tokens):
+    source = torch.Generator().manual_seed(1)
+    drawn = [masking.draw_mask_count(num_tokens, source, distribution="truncated_normal") for _ in range(200)]
+    assert num_tokens / 2 <= min(drawn)
+    assert max(drawn) == num_tokens
+
+
+def test_unknown_distribution_is_named():
+    with pytest.raises(ValueError, match="no mask distribution 'uniform'; choose one of cosine, truncated_normal"):
+        masking.draw_mask_count(4, distribution="uniform")
 
 
 @given(st.integers(1, 5), st.integers(1, 40), st.data())

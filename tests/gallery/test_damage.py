@@ -17,6 +17,8 @@ from bigr_features.nearest.index import VectorIndex, reading_limits
 
 from .test_gallery import names, packed, vectors
 
+INDEX = {"file": "index_000001.faiss", "rows": 20, "trained": 20, "bytes": 100, "sha256": "0"}
+
 
 @pytest.fixture(params=[{"index": "HNSW16"}, {"index": "IVF4,Flat"}, {"metric": "hamming", "index": "BIVF4"}])
 def gallery(request, tmp_path):
@@ -172,7 +174,13 @@ def test_vectors_that_end_earlier_leave_the_last_whole_state(tmp_path, caplog):
     ({"files": {"features": {"file": "features_000001.bin", "dtype": "|O", "width": 16}}}, "features are '|O'"),
     ({"files": {"features": {"file": "features_000001.bin", "dtype": "<f4", "width": 3}}}, "of width 3"),
     ({"class_names": [1]}, "class_names are no strings"),
-    ({"index": {"file": "index_000001.faiss", "rows": 10**9}}, "the index holds"),
+    ({"index": INDEX | {"rows": 10**9}}, "the index holds"),
+    ({"index": INDEX | {"trained": -1}}, "learned from -1"),
+    ({"index": INDEX | {"bytes": "many"}}, "the index has no size"),
+    ({"index": INDEX | {"sha256": None}}, "the index has no size or checksum"),
+    ({"index": {"file": "index_000001.faiss", "rows": 20}}, "'trained'"),
+    ({"index": INDEX | {"file": 3}}, "is damaged"),
+    ({"factory": ["Flat"]}, "the index is of the kind ['Flat']"),
 ])  # fmt: skip
 def test_a_state_that_makes_no_sense_is_named(tmp_path, changes, message):
     gallery = Gallery.create(tmp_path / "g")
@@ -273,3 +281,12 @@ def test_a_gallery_that_cannot_be_written_to_is_searched_all_the_same(tmp_path, 
     assert query(opened) == query(gallery)
     assert "the new index cannot be saved" in caplog.text
     assert "can only be read" in caplog.text
+
+
+@pytest.mark.parametrize("factory", ["HNSW0", "IVF2000000000,Flat", "nonsense", "PQ3"])
+def test_a_database_that_names_a_hostile_index_is_refused_when_it_is_searched(tmp_path, factory):
+    gallery = Gallery.create(tmp_path / "g", index="HNSW16")
+    gallery.add(vectors(100), ids=names(100))
+    write_state(gallery, factory=factory)
+    with pytest.raises(ValueError, match=f"index '{factory}'"):
+        query(Gallery(tmp_path / "g"))

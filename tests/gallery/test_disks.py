@@ -152,3 +152,51 @@ def test_a_copy_taken_during_a_write_is_an_old_state_or_the_new_one(tmp_path):
         writer.join()
     whole = gallery.save(tmp_path / "saved")
     assert whole.ids.tolist() == gallery.ids.tolist()
+
+
+def test_a_copy_taken_while_files_are_replaced_is_a_whole_state_or_says_copy_again(tmp_path):
+    gallery = Gallery.create(tmp_path / "g", embedding={"model": "0"})
+    gallery.add(vectors(300), ids=names(300))
+    stop, rows = threading.Event(), vectors(300)
+
+    def write() -> None:
+        step = 0
+        while not stop.is_set():
+            step += 1
+            if step % 3:
+                gallery.remove(names(1, step))
+                gallery.add(rows[step : step + 1] + np.float32(step - step % 3), ids=names(1, step))
+            else:
+                ids = gallery.ids.tolist()
+                numbers = [int(item[4:]) for item in ids]
+                gallery.replace_vectors(ids, rows[numbers] + np.float32(step), None, {"model": str(step)}, gallery.settings)
+            if step == 290:
+                break
+
+    writer, whole, draw = threading.Thread(target=write), 0, random.Random(1)
+    writer.start()
+    try:
+        for i in range(25):
+            time.sleep(draw.random() * 0.02)
+            copy = tmp_path / f"copy{i}"
+            copy.mkdir()
+            for path in sorted((tmp_path / "g").iterdir(), key=lambda _: draw.random()):
+                try:
+                    shutil.copyfile(path, copy / path.name)
+                except FileNotFoundError:
+                    continue
+            try:
+                opened = Gallery(copy, verify=True)
+            except (FileNotFoundError, ValueError) as error:
+                if "again" not in str(error):
+                    raise
+                continue
+            step = np.float32(opened.embedding["model"])
+            numbers = [int(item[4:]) for item in opened.ids]
+            np.testing.assert_array_equal(opened.features, rows[numbers] + step)
+            whole += 1
+            opened.close()
+    finally:
+        stop.set()
+        writer.join()
+    assert whole

@@ -233,7 +233,7 @@ def rows_on_disk(gallery: Gallery) -> int:
 
 
 def test_rows_that_were_removed_are_dropped_when_they_outnumber_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigr_features.gallery.changes.TOMBSTONES", 10)
+    monkeypatch.setattr("bigr_features.gallery.writing.TOMBSTONES", 10)
     gallery = Gallery.create(tmp_path / "g", index="HNSW16")
     gallery.add(vectors(100), ids=names(100))
     gallery.remove(names(40))
@@ -245,7 +245,7 @@ def test_rows_that_were_removed_are_dropped_when_they_outnumber_the_others(tmp_p
 
 
 def test_too_little_left_for_its_index_is_no_obstacle_to_removing(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigr_features.gallery.changes.TOMBSTONES", 10)
+    monkeypatch.setattr("bigr_features.gallery.writing.TOMBSTONES", 10)
     gallery = Gallery.create(tmp_path / "g", index="IVF32,Flat")
     gallery.add(vectors(100), ids=names(100))
     gallery.remove(names(90))

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from bigr_features import Gallery
+from bigr_features.data.pixels import thumbnail_of
+from bigr_features.features.embedder import Embedder
 from bigr_features.features.extraction import ExtractionSettings, extract_to_store
 from bigr_features.gallery import GallerySettings
-from bigr_features.gallery.embedding import Embedder
-from bigr_features.gallery.images import add_images, thumbnail_of
+from bigr_features.gallery.images import add_images
 
 from .small import CLASSES, NASTY, mixed_folder, picture
 

@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 
 from bigr_features import Gallery
+from bigr_features.data.reopened import image_of
+from bigr_features.features.embedder import Embedder
+from bigr_features.features.explanation import explain
 from bigr_features.features.similarity import token_grid, token_similarity
 from bigr_features.gallery import GallerySettings
 from bigr_features.gallery.duplicates import find_duplicates
-from bigr_features.gallery.embedding import Embedder
-from bigr_features.gallery.explain import explain
 from bigr_features.gallery.images import add_images
-from bigr_features.gallery.lifecycle import SIDE, image_of, plan_sync, reembed, sync
+from bigr_features.gallery.lifecycle import SIDE, plan_sync, reembed, sync
 
 from .small import picture
 from .test_gallery import names, vectors
@@ -293,7 +294,8 @@ def test_queries_of_every_kind_find_the_same(gallery, photos, tmp_path):
     item = sources(gallery)["2.png"]
     assert gallery.search(item[:12], k=2).ids.tolist() == gallery.search_ids([item], k=2).ids.tolist()
     assert gallery.search([item, item], k=2).ids.shape == (2, 2)
-    assert gallery.search(list(gallery.features[:2]), k=1).ids[:, 0].tolist() == gallery.ids[:2].tolist()
+    for rows in (list(gallery.features[:2]), torch.from_numpy(gallery.features[:2]), torch.from_numpy(gallery.features[:2]).double()):
+        assert gallery.search(rows, k=1).ids[:, 0].tolist() == gallery.ids[:2].tolist()
     assert gallery.search([photos / "2.png", photos / "3.png"], k=2, combine=True).sheet(tmp_path / "s.html").is_file()
     fresh = Gallery(gallery.folder)
     with pytest.raises(ValueError, match=r"set gallery\.embedder"):

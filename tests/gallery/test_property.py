@@ -23,22 +23,23 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.gallery.test_property"])
 DIM = 8
 KEYS = st.lists(st.integers(0, 99), max_size=40)
+CHANGES = ["add", "update", "remove", "compact", "index", "reembed"]
 KILL = st.integers(0, 60)  # tenths of a millisecond
 
 
-def row_of(key: int, version: int) -> np.ndarray:
-    """The vector of an item, which tells its version."""
+def row_of(key: int, version: int, scale: int) -> np.ndarray:
+    """The vector of an item, which tells its version and, as a multiple, the embedding that made it."""
     row = np.random.default_rng(key).standard_normal(DIM).astype(np.float32)
     row[-1] = 10 + version
-    return row
+    return scale * row
 
 
 def check(gallery: Gallery) -> None:
-    """Ids, vectors, metadata and the index belong to one state."""
-    items, features = list(gallery.items()), gallery.features
+    """Ids, vectors, metadata, embedding and the index belong to one state."""
+    items, features, scale = list(gallery.items()), gallery.features, gallery.embedding["scale"]
     assert len(gallery) == len(items) == len(gallery.ids)
     for item, row in zip(items, features if features is not None else [], strict=True):
-        np.testing.assert_array_equal(row, row_of(int(item["id"]), item["metadata"]["version"]))
+        np.testing.assert_array_equal(row, row_of(int(item["id"]), item["metadata"]["version"], scale))
         assert item["label"] == int(item["id"]) % 3
         assert gallery.thumbnail(item["id"]) == item["id"].encode()
     if items:
@@ -77,7 +78,7 @@ def do(folder: str, name: str, keys: list[int], version: int) -> None:
 
 def apply(gallery: Gallery, name: str, keys: list[int], version: int) -> None:
     ids = [str(key) for key in keys]
-    rows = np.array([row_of(key, version) for key in keys], np.float32).reshape(-1, DIM)
+    rows = np.array([row_of(key, version, gallery.embedding["scale"]) for key in keys], np.float32).reshape(-1, DIM)
     metadata = [{"version": version}] * len(keys)
     if name == "add":
         gallery.add(rows, ids=ids, labels=[key % 3 for key in keys], metadata=metadata, thumbnails=[item.encode() for item in ids])
@@ -89,6 +90,10 @@ def apply(gallery: Gallery, name: str, keys: list[int], version: int) -> None:
         gallery.compact()
     elif name == "index":
         gallery.reindex(index=["flat", "HNSW8"][version % 2])
+    elif name == "reembed":
+        ids, versions = gallery.ids.tolist(), [item["metadata"]["version"] for item in gallery.items()]
+        rows = np.array([row_of(int(item), old, version) for item, old in zip(ids, versions, strict=True)], np.float32).reshape(-1, DIM)
+        gallery.replace_vectors(ids, rows, None, {"scale": version}, gallery.settings)
 
 
 class Sequences(RuleBasedStateMachine):
@@ -100,7 +105,7 @@ class Sequences(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.gallery = Gallery.create(self.folder / "g")
+        self.gallery = Gallery.create(self.folder / "g", embedding={"scale": 1})
         self.channel, other = SERVER.Pipe()
         self.reader = SERVER.Process(target=read_on, args=(str(self.folder / "g"), other))
         self.reader.start()
@@ -130,7 +135,7 @@ class Sequences(RuleBasedStateMachine):
             after = {key: version for key, version in after.items() if key not in keys}
         return keys, after
 
-    @rule(name=st.sampled_from(["add", "add", "update", "remove", "compact", "index"]), picked=KEYS)
+    @rule(name=st.sampled_from(["add", *CHANGES]), picked=KEYS)
     def change(self, name, picked):
         keys, self.expected = self.planned(name, picked)
         apply(self.gallery, name, keys, self.version)
@@ -140,7 +145,7 @@ class Sequences(RuleBasedStateMachine):
         self.gallery.close()
         self.gallery = Gallery(self.folder / "g")
 
-    @rule(name=st.sampled_from(["add", "update", "remove", "compact", "index"]), picked=KEYS, wait=KILL)
+    @rule(name=st.sampled_from(CHANGES), picked=KEYS, wait=KILL)
     def kill(self, name, picked, wait):
         keys, after = self.planned(name, picked)
         process = SERVER.Process(target=do, args=(str(self.folder / "g"), name, keys, self.version))
@@ -177,14 +182,14 @@ TestSequences.settings = settings(
 
 
 def test_a_reader_beside_a_busy_writer(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigr_features.gallery.changes.TOMBSTONES", 20)
-    gallery, draw = Gallery.create(tmp_path / "g"), random.Random(0)
+    monkeypatch.setattr("bigr_features.gallery.writing.TOMBSTONES", 20)
+    gallery, draw = Gallery.create(tmp_path / "g", embedding={"scale": 1}), random.Random(0)
     channel, other = SERVER.Pipe()
     reader = SERVER.Process(target=read_on, args=(str(tmp_path / "g"), other))
     reader.start()
     for step in range(60):
         known = [int(item) for item in gallery.ids]
-        name = draw.choice(["add", "add", "update", "remove", "compact"])
+        name = draw.choice(["add", "add", "update", "remove", "compact", "reembed"])
         keys = draw.sample(known, len(known) // 3) if name != "add" else list(range(1000 * step, 1000 * step + 20))
         apply(gallery, name, keys, step)
     channel.send("stop")

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from bigr_features import Gallery
-from bigr_features.gallery.sheet_html import link_to
-from bigr_features.gallery.sheets import Card, Result, results_of, write_sheet
+from bigr_features.gallery.sheets import results_of
+from bigr_features.plots.cards import Card, Result
+from bigr_features.plots.result_page import link_to
+from bigr_features.plots.result_sheet import write_sheet
 
 from ..plots.browser import CHROMIUM
 from .test_gallery import names, packed, vectors

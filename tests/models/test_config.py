@@ -164,3 +164,14 @@ def test_labels_may_always_be_dropped():
     assert not GeneratorConfig(class_dropout=0.9).unconditional
     with pytest.raises(ValueError, match=r"class_dropout=1\.1, but a probability"):
         GeneratorConfig(class_dropout=1.1)
+
+
+@pytest.mark.parametrize(("changes", "classes"), [({"code_dim": 8}, 256), ({"num_sub_codes": 2}, 64), ({"depth": 2}, 4096)])
+def test_classes_that_follow_from_the_bits_are_counted_anew(changes, classes):
+    config = GeneratorConfig(head="linear", code_dim=12, causal=True)
+    assert config.vocab_size == 4096
+    assert config.replace(**changes).vocab_size == classes
+    with pytest.raises(ValueError, match=r"vocab_size=5, but .* bits make"):
+        config.replace(**changes, vocab_size=5)
+    index = GeneratorConfig(tokens="index", head="linear", vocab_size=30, causal=True)
+    assert index.replace(depth=2).vocab_size == 30

@@ -41,7 +41,7 @@ def test_it_is_not_saved():
 def test_a_generator_in_bfloat16_rotates_and_corrupts_in_float32():
     model, half = tiny_generator(), tiny_generator().bfloat16()
     torch.testing.assert_close(half.trunk.rope.table, model.trunk.rope.table, rtol=0, atol=0)
-    torch.testing.assert_close(half.transcoder.keep.table, model.transcoder.keep.table, rtol=0, atol=0)
+    torch.testing.assert_close(half.transcoder.alpha_bar.table, model.transcoder.alpha_bar.table, rtol=0, atol=0)
     codes = random_codes(model.config)
     full, rounded = model.condition(codes), half.condition(codes)
     assert rounded.dtype == torch.bfloat16

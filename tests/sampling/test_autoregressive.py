@@ -101,22 +101,25 @@ def check_steps(golden, name: str, run: dict, steps: list[TokenStep], use_cache:
 @pytest.mark.parametrize("grid_size", [1, 4, 8])
 @pytest.mark.parametrize("name", CAUSAL)
 def test_the_cache_changes_no_token(name, grid_size, guidance_scale, batch):
-    model = tiny_system(name, grid_size=grid_size, depth=2, num_denoise_steps=2)
+    _check_cache(tiny_system(name, grid_size=grid_size, depth=2, num_denoise_steps=2), guidance_scale, batch)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("name", [name if name == "llamagen" else pytest.param(name, marks=pytest.mark.slow) for name in CAUSAL])
+def test_the_cache_changes_no_token_of_256(name, guidance_scale, batch):
+    _check_cache(tiny_system(name, grid_size=16, depth=1, width=16, num_denoise_steps=1), guidance_scale, batch)
+
+
+def _check_cache(model, guidance_scale: float, batch: int) -> None:
+    """Tokens drawn with the cache are those drawn without it, and not all the same."""
     labels = torch.arange(batch) % 5  # the null class among them
     cached, plain = (
         model.generate(labels, guidance_scale=guidance_scale, use_cache=use_cache, generator=seeded()) for use_cache in (True, False)
     )
     assert torch.equal(cached, plain)
     assert cached.shape == random_codes(model.config, batch).shape
-
-
-@pytest.mark.slow
-def test_the_cache_changes_no_token_of_256():
-    model = tiny_system("llamagen", grid_size=16, depth=2)
-    labels = torch.arange(7) % 5
-    for scale in (1.0, 3.0):
-        cached, plain = (model.generate(labels, guidance_scale=scale, use_cache=use, generator=seeded()) for use in (True, False))
-        assert torch.equal(cached, plain)
+    assert model.config.num_tokens == 1 or len(torch.unique(cached)) > 1
 
 
 @pytest.mark.parametrize("changes", [{"adaln": True}, {"num_cond_tokens": 3}, {"input_positions": True}])

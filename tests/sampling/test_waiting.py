@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bigr_features.functional.inference import evaluating
-from bigr_features.sampling import editing, interpolation, masked, noise, orders, process
+from bigr_features.sampling import editing, interpolation, masked, noise, orders, process, start
 
 from ..helpers import TINY, backbone, pixels, random_codes, tiny_generator
 from ..waiting import NoFloat64, NoWaiting
@@ -148,8 +148,8 @@ def test_known_orders_are_the_same_as_in_float64(order):
 
 def test_seeded_images_run_together_on_an_accelerator_and_alone_on_a_cpu():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [masked.runs_one_by_one(given, cpu) for given in (None, True, False)] == [True, True, False]
-    assert [masked.runs_one_by_one(given, gpu) for given in (None, True, False)] == [False, True, False]
+    assert [start.runs_one_by_one(given, cpu) for given in (None, True, False)] == [True, True, False]
+    assert [start.runs_one_by_one(given, gpu) for given in (None, True, False)] == [False, True, False]
 
 
 def test_a_seed_gives_the_same_codes_on_every_device(device):

@@ -28,7 +28,9 @@ def tokenizer_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def codes_folder(tokenizer_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("codes")
-    encode(EncodeConfig(tokenizer=tokenizer_folder, source="sample:digits", out=folder, limit=200, device="cpu", threads=1))
+    encode(
+        EncodeConfig(tokenizer=tokenizer_folder, source="sample:digits", out=folder, limit=200, device="cpu", precision="fp32", threads=1)
+    )
     return folder
 
 
@@ -41,7 +43,7 @@ def train_config(tokenizer_folder, codes_folder, tmp_path):
             tokenizer=tokenizer_folder, codes=codes_folder, out=tmp_path / "run", model=GENERATOR, steps=6, batch_size=16,
             learning_rate=1e-3, schedule="constant", warmup_steps=3, validation=20,
             validate_every=3, log_every=1, checkpoint_every=3, sample_every=0,
-            ema_decay=0.9999, device="cpu", threads=1, trackers=(),
+            ema_decay=0.9999, device="cpu", precision="fp32", threads=1, trackers=(),
         )  # fmt: skip
         return replace(config, **changes)
 
@@ -55,7 +57,8 @@ def tokenizer_config(tmp_path):
     def build(**changes) -> TrainTokenizerConfig:
         config = TrainTokenizerConfig(
             source="sample:digits", limit=120, out=tmp_path / "run", model=TOKENIZER, steps=6, batch_size=8, validation=20,
-            learning_rate=1e-3, warmup_steps=3, validate_every=3, log_every=1, checkpoint_every=3, device="cpu", threads=1, trackers=(),
+            learning_rate=1e-3, warmup_steps=3, validate_every=3, log_every=1, checkpoint_every=3,
+            device="cpu", precision="fp32", threads=1, trackers=(),
         )  # fmt: skip
         return replace(config, **changes)
 

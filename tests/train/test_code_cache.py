@@ -28,7 +28,7 @@ from .small import TOKENIZER
 def config(tokenizer_folder, tmp_path):
     return EncodeConfig(
         tokenizer=tokenizer_folder, source="sample:digits", out=tmp_path / "cache", limit=50, shard_size=20, batch_size=8,
-        device="cpu", threads=1,
+        device="cpu", precision="fp32", threads=1,
     )  # fmt: skip
 
 
@@ -36,7 +36,8 @@ def config(tokenizer_folder, tmp_path):
 def test_codes_are_those_of_the_tokenizer(config, views):
     cache = encode(replace(config, views=views))
     tokenizer = load_model(config.tokenizer)
-    pixels = open_images("sample:digits", size=side_for(16, views), limit=50).read(np.arange(50))[0]
+    images = open_images("sample:digits", size=side_for(16, views), limit=50)
+    pixels = images.read(np.arange(50))[0]
     crops = views_of(pixels, 16, views)
     items = np.array([49, 0, 20, 19, 20])
     for view in range(cache.num_views):

@@ -66,7 +66,7 @@ def test_the_loss_is_the_models_own(model, batch, causal):
 
 def test_noise_is_that_of_the_forward_process(model):
     draws = draw(model, 4000, torch.Generator().manual_seed(0))
-    keep = model.transcoder.keep.table
+    keep = model.transcoder.alpha_bar.table
     for t in (1, 8, 16):
         flips = draws.flips[(draws.timesteps == t) & draws.mask[..., None]].float()
         expected = (1 - keep[t].item()) / 2
@@ -94,6 +94,26 @@ def test_several_timesteps_a_token_give_the_mean_over_single_ones(model, batch):
     torch.testing.assert_close(whole, torch.stack(singles).mean(0))
 
 
+def test_flipped_bits_are_seen_and_never_predicted(model, batch):
+    codes, labels = batch
+    draws = draw(model, 8, torch.Generator().manual_seed(0), bit_flips=0.2)
+    share = draws.seen_flips.float().mean().item()
+    assert share == pytest.approx(0.2, abs=4 * 0.4 / draws.seen_flips.numel() ** 0.5)
+    arguments = draws.loss_arguments(codes)
+    assert torch.equal(arguments["seen_codes"] != codes, draws.seen_flips)
+    noisy = GeneratorLoss(model)(codes, labels, draws)
+    assert not torch.equal(noisy[0], GeneratorLoss(model)(codes, labels, replace(draws, seen_flips=None))[0])
+    everywhere = replace(draws, mask=torch.ones_like(draws.mask), num_hidden=draws.mask.shape[1])  # nothing is seen, so nothing is flipped
+    plain = replace(everywhere, seen_flips=None)
+    torch.testing.assert_close(GeneratorLoss(model)(codes, labels, everywhere), GeneratorLoss(model)(codes, labels, plain))
+
+
+def test_masks_of_mage_hide_at_least_half(model):
+    generator = torch.Generator().manual_seed(0)
+    counts = [draw(model, 2, generator, mask_distribution="truncated_normal").num_hidden for _ in range(50)]
+    assert min(counts) >= model.config.num_tokens / 2
+
+
 def test_dropped_labels_become_the_null_class(model, batch):
     codes, labels = batch
     draws = draw(model, 8, torch.Generator().manual_seed(0))
@@ -113,7 +133,7 @@ def test_overfits_64_images(train_config, tmp_path):
     for i, image in enumerate(load_sample("digits").train_images[:64]):
         (tmp_path / "images" / f"{i:02d}").mkdir(parents=True)
         Image.fromarray(image).save(tmp_path / "images" / f"{i:02d}" / "image.png")
-    encode(EncodeConfig(tmp_path / "tokenizer", str(tmp_path / "images"), tmp_path / "codes", device="cpu", threads=1))
+    encode(EncodeConfig(tmp_path / "tokenizer", str(tmp_path / "images"), tmp_path / "codes", device="cpu", precision="fp32", threads=1))
     size = GeneratorConfig(
         code_dim=8, depth=2, width=64, num_heads=4, grid_size=2, num_classes=64, ffn_multiple_of=16, denoiser_depth=1,
         class_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0,
@@ -196,7 +216,9 @@ def test_training_starts_from_given_weights(train_config, tmp_path):
 
 
 def test_images_on_the_fly_are_trained_on_as_their_codes_would_be(train_config, tmp_path, tokenizer_folder):
-    encode(EncodeConfig(tokenizer=tokenizer_folder, source="sample:digits", out=tmp_path / "all", device="cpu", threads=1))
+    encode(
+        EncodeConfig(tokenizer=tokenizer_folder, source="sample:digits", out=tmp_path / "all", device="cpu", precision="fp32", threads=1)
+    )
     cached, live = train_config(codes=tmp_path / "all"), train_config(codes=None, source="sample:digits", flip=False, out=tmp_path / "live")
     train(cached)
     train(live)
@@ -291,10 +313,13 @@ def test_one_image(train_config, tmp_path):
         ({"batch_size": 10, "micro_batches": 4}, "give a multiple of 4"),
         ({"model": replace(GENERATOR, code_dim=16)}, "give --model.grid-size 4 --model.code-dim 8"),
         ({"model": replace(GENERATOR, num_classes=5)}, "give --model.num-classes 10"),
-        ({"precision": "fp16"}, "precision='fp16' is unknown; choose fp32 or bf16"),
+        ({"precision": "fp16"}, "precision='fp16' is unknown; choose one of auto, fp32, bf16"),
         ({"schedule": "linear"}, "schedule 'linear' is unknown"),
         ({"fsdp": True}, "shards over several processes"),
         ({"timesteps_per_token": 0}, "timesteps_per_token=0; expected 1 or more"),
+        ({"mask_distribution": "uniform"}, "no mask distribution 'uniform'; choose one of cosine, truncated_normal"),
+        ({"mask_distribution": "truncated_normal", "model": replace(GENERATOR, causal=True)}, "a causal model hides nothing"),
+        ({"bit_flips": 0.5}, r"bit_flips=0.5; expected a probability in \[0, 0.5\)"),
         ({"validation": 200}, "leaves none to train on"),
     ],
 )

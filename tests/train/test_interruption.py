@@ -69,7 +69,7 @@ def test_of_several_processes_each_is_left_to_python():
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     config = TrainTokenizerConfig(
         source="sample:digits", out=tmp_path / "whole", model=TOKENIZER, limit=40, batch_size=4, steps=5, validation=8, validate_every=100,
-        checkpoint_every=100, log_every=1, device="cpu", threads=1,
+        checkpoint_every=100, log_every=1, device="cpu", precision="fp32", threads=1,
     )  # fmt: skip
     train_tokenizer(config)
     stopped = replace(config, out=tmp_path / "stopped")

@@ -182,11 +182,11 @@ def test_reconstruction_by_hand():
 
 def test_code_terms_by_hand():
     half = torch.full((2, 3, 4), 0.5)
-    assert losses.usage_loss(half).item() == pytest.approx(0.0, abs=1e-6)
-    assert losses.indecision_loss(half).item() == 0.25
+    assert losses.entropy_loss(half).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.commitment_loss(half).item() == 0.25
     stuck = torch.ones(2, 3, 4)
-    assert losses.usage_loss(stuck).item() == pytest.approx(1.0, abs=1e-4)
-    assert losses.indecision_loss(stuck).item() == 0.0
+    assert losses.entropy_loss(stuck).item() == pytest.approx(1.0, abs=1e-4)
+    assert losses.commitment_loss(stuck).item() == 0.0
 
 
 def test_hinge_by_hand():

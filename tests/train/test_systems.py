@@ -40,7 +40,11 @@ def vq_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def indices_folder(vq_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("indices")
-    encode(EncodeConfig(tokenizer=vq_folder, source="sample:digits", out=folder, limit=200, views="flip", device="cpu", threads=1))
+    encode(
+        EncodeConfig(
+            tokenizer=vq_folder, source="sample:digits", out=folder, limit=200, views="flip", device="cpu", precision="fp32", threads=1
+        )
+    )
     return folder
 
 
@@ -123,7 +127,7 @@ def constant_loss(model: BiGR, codes: torch.Tensor) -> float:
 def test_after_300_steps_the_loss_is_below_that_of_a_constant_guess(config_of, tmp_path, name):
     config = config_of(name, steps=300, batch_size=64, checkpoint_every=300, validate_every=300, log_every=100, ema_decay=0.9)
     codes = tmp_path / "codes"
-    encode(EncodeConfig(tokenizer=config.tokenizer, source="sample:fashion_mnist", out=codes, device="cpu", threads=1))
+    encode(EncodeConfig(tokenizer=config.tokenizer, source="sample:fashion_mnist", out=codes, device="cpu", precision="fp32", threads=1))
     model = config.model.replace(residual_dropout=0.0, ffn_dropout=0.0, width=64, init_std=0.06)
     train(replace(config, codes=codes, model=model, validation=200, learning_rate=1e-2, warmup_steps=20))
     cache = CodeCache(codes)
@@ -143,6 +147,7 @@ def test_after_300_steps_the_loss_is_below_that_of_a_constant_guess(config_of, t
             "sample_bits draws Bernoulli bits, but this tokenizer",
         ),
         ("cat_ar", {"model": GENERATOR.replace(**CHANGES["llamagen"])}, "the tokenizer gives bits, but the generator has tokens='index'"),
+        ("llamagen", {"bit_flips": 0.1}, "bit_flips=0.1, but this model takes indices"),
         ("cat_ar", {"timesteps_per_token": 2}, "timesteps_per_token=2, but head='linear' has no noise levels"),
     ],
 )
@@ -159,6 +164,8 @@ def test_a_cache_of_another_kind_of_tokenizer_is_refused(config_of, codes_folder
 
 
 def test_bits_cannot_be_drawn_of_indices(vq_folder, tmp_path):
-    config = EncodeConfig(tokenizer=vq_folder, source="sample:digits", out=tmp_path / "codes", sample_bits=True, device="cpu")
+    config = EncodeConfig(
+        tokenizer=vq_folder, source="sample:digits", out=tmp_path / "codes", sample_bits=True, device="cpu", precision="fp32"
+    )
     with pytest.raises(ValueError, match="sample_bits draws Bernoulli bits, but this tokenizer gives indices"):
         encode(config)

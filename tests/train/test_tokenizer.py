@@ -51,13 +51,13 @@ def test_all_terms_together(tokenizer_config):
             return (images.diff(dim=-1) - reconstructions.diff(dim=-1)).abs().mean()
 
     config = tokenizer_config(
-        usage_weight=0.1, indecision_weight=0.1, adversarial_weight=0.5, adversarial_start=3, discriminator_width=8,
+        entropy_weight=0.1, commitment_weight=0.1, adversarial_weight=0.5, adversarial_start=3, discriminator_width=8,
         discriminator_depth=1, micro_batches=2, precision="bf16", keep_steps=(2,),
     )  # fmt: skip
     train_tokenizer(config, perceptual=Edges())
     lines = logged(config.out)
     assert "adversarial" not in lines[1]
-    assert {"perceptual", "usage", "indecision", "adversarial", "adversarial_weight", "discriminator"} <= set(lines[2])
+    assert {"perceptual", "entropy", "commitment", "adversarial", "adversarial_weight", "discriminator"} <= set(lines[2])
     assert "adversary" in checkpoint.load(config.out / "checkpoints")
     assert checkpoint.steps_in(config.out / "checkpoints") == [2, 3, 6]
     assert 0 <= lines[2]["adversarial_weight"] <= 0.5

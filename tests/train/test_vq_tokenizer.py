@@ -160,8 +160,8 @@ def test_dead_codes_move_onto_latents_and_nothing_else_does(dead):
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (VQ_TOKENIZER, {"usage_weight": 0.1}, r"usage_weight=0\.1, but it is about bits.*--model\.entropy-weight"),
-        (VQ_TOKENIZER, {"indecision_weight": 0.1}, r"indecision_weight=0\.1, but it is about bits"),
+        (VQ_TOKENIZER, {"entropy_weight": 0.1}, r"entropy_weight=0\.1, but it is about bits.*--model\.entropy-weight"),
+        (VQ_TOKENIZER, {"commitment_weight": 0.1}, r"commitment_weight=0\.1, but it is about bits.*--model\.commitment-weight"),
         (VQ_TOKENIZER, {"dead_after": 0}, "dead_after=0; expected 1 batch or more"),
         (TOKENIZER, {"reseed_dead_codes": True}, "reseed_dead_codes=True, but bits have no codebook"),
     ],
@@ -187,3 +187,10 @@ def test_a_run_of_the_other_kind_is_not_resumed(tokenizer_config):
     train_tokenizer(config)
     with pytest.raises(ValueError, match=r"cannot be resumed with other settings.*model\.codebook_size was None and is now 32"):
         train_tokenizer(replace(config, model=VQ_TOKENIZER, resume=True))
+
+
+def test_settings_of_runs_from_before_their_names_changed_are_read(tokenizer_config):
+    config = tokenizer_config(entropy_weight=0.1, commitment_weight=0.2)
+    former = plain(config)
+    former["usage_weight"], former["indecision_weight"] = former.pop("entropy_weight"), former.pop("commitment_weight")
+    assert from_dict(TrainTokenizerConfig, former) == config

@@ -49,8 +49,9 @@ def watch_steps(monkeypatch, module, mode) -> list[int]:
         {"codes": None, "source": "sample:digits", "sample_bits": True},
         {"unconditional": True, "grad_checkpointing": True},
         {"model": replace(GENERATOR, causal=True, aux_weight=0.1)},
+        {"bit_flips": 0.1, "mask_distribution": "truncated_normal"},
     ],
-    ids=["codes", "images", "unconditional", "causal"],
+    ids=["codes", "images", "unconditional", "causal", "noisy"],
 )
 def test_a_step_of_generator_training_waits_for_no_device(train_config, monkeypatch, changes, mode):
     draws.keep_table(GENERATOR.num_timesteps, GENERATOR.noise_schedule)  # made once, on the CPU

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..storage.atomic import replacing, write_atomically
-from ..storage.json_files import json_bytes
-from .contents import Contents
+from .atomic import replacing, write_atomically
+from .json_files import json_bytes
 
 PNG = b"\x89PNG"
 
 
-def to_parquet(gallery: Contents, path: str | Path) -> None:
+def to_parquet(gallery, path: str | Path) -> None:
     """Write id, label, class_name, source, metadata (JSON), features (D floats) and bits (packed) as one Parquet file.
 
     Raises
@@ -32,7 +31,7 @@ def to_parquet(gallery: Contents, path: str | Path) -> None:
             writer.write_batch(batch)
 
 
-def to_lance(gallery: Contents, uri: str | Path, table: str = "gallery"):
+def to_lance(gallery, uri: str | Path, table: str = "gallery"):
     """Write the items as a new table of a LanceDB folder or address; returns the table.
 
     By cosine, search it with `table.search(vector, vector_column_name="features").distance_type("cosine")`; by Hamming distance with
@@ -60,7 +59,7 @@ def to_lance(gallery: Contents, uri: str | Path, table: str = "gallery"):
         raise ValueError(f"{uri} has a table {table!r} already; drop it, or give another name.") from error
 
 
-def to_fiftyone(gallery: Contents, folder: str | Path) -> Path:
+def to_fiftyone(gallery, folder: str | Path) -> Path:
     """Write a data set that FiftyOne opens: `fiftyone.Dataset.from_dir(folder, dataset_type=fiftyone.types.FiftyOneDataset)`.
 
     Samples have filepath, gallery_id, ground_truth, metadata as `about`, and the features as `embedding`. Images stay where they are; one
@@ -95,7 +94,7 @@ def to_fiftyone(gallery: Contents, folder: str | Path) -> Path:
     return folder
 
 
-def _sample(gallery: Contents, item: dict, vector: list[float] | None, folder: Path) -> dict:
+def _sample(gallery, item: dict, vector: list[float] | None, folder: Path) -> dict:
     path = Path(item["source"] or "")
     if not path.is_file():
         picture = gallery.thumbnail(item["id"]) or b""
@@ -116,7 +115,7 @@ def _pyarrow(part: str):
         raise ImportError("writing tables needs pyarrow, which comes with datasets: pip install pyarrow") from error
 
 
-def _schema(gallery: Contents, lists: bool = False):
+def _schema(gallery, lists: bool = False):
     """Columns; bits as bytes, or as lists of bytes, which LanceDB compares."""
     pa = _pyarrow("")
     columns = [("id", pa.string()), ("label", pa.int64()), ("class_name", pa.string()), ("source", pa.string()), ("metadata", pa.string())]
@@ -129,7 +128,7 @@ def _schema(gallery: Contents, lists: bool = False):
     return pa.schema(columns, metadata={"bigr_features": json.dumps(about)})
 
 
-def _batches(gallery: Contents, lists: bool = False) -> Iterator:
+def _batches(gallery, lists: bool = False) -> Iterator:
     pa = _pyarrow("")
     schema = _schema(gallery, lists)
     for batch in gallery.batches():

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..features.similarity import TokenSimilarity, token_grid, token_similarity
+from ..data.reopened import opened
 from ..functional.pooling import HEAD, layer_and_pooling
 from ..plots.pictures import heat
-from .cards import Result
-from .embedding import Embedder, default_layer, opened
-from .hits import Hits
-from .lifecycle import image_of
+from .embedder import Embedder, default_layer
+from .similarity import TokenSimilarity, token_grid, token_similarity
 
 SIDE = 224  # pixels of a heat map's longer side, at least
 
@@ -67,28 +63,3 @@ def overlaid(pixels: torch.Tensor, grid: np.ndarray, low: float, high: float) ->
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     colors = Image.fromarray(heat(grid, float(low), float(max(high, low + 1e-6)))).resize(picture.size, Image.Resampling.BILINEAR)
     return Image.blend(picture, colors, 0.55)
-
-
-def item_image(gallery, item: str) -> Image.Image:
-    """The image of an item from its source, or its thumbnail if that is gone."""
-    about = gallery.item(item)
-    try:
-        return opened(image_of(about["source"], item=about["id"]))
-    except Exception as error:  # decoders raise almost anything on damaged files
-        picture = gallery.thumbnail(item)
-        if picture is None:
-            raise FileNotFoundError(f"item {about['id']} has no thumbnail, and its source cannot be read ({error}).") from error
-        return opened(Image.open(io.BytesIO(picture)))
-
-
-def explained(gallery, embedder: Embedder, results: Sequence[Result], hits: Hits, queries: Sequence[Image.Image]) -> list[Result]:
-    """Results with heat maps of the query and the hit in place of each hit's picture."""
-    shown = []
-    for result, ids, query in zip(results, hits.ids, queries, strict=True):
-        cards = []
-        for card, item in zip(result.hits, ids, strict=True):
-            buffer = io.BytesIO()
-            explain(embedder, query, item_image(gallery, str(item))).pair.save(buffer, "PNG")
-            cards.append(replace(card, picture=buffer.getvalue()))
-        shown.append(Result(result.query, tuple(cards)))
-    return shown

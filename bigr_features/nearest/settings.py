@@ -1,10 +1,11 @@
-"""How a gallery is searched."""
+"""How a gallery, a searched set, is searched."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 
-from ..nearest.binarize import KINDS
+from .binarize import KINDS
+from .index import BitIndex, VectorIndex
 
 METRICS = ("cosine", "hamming", "two_stage")
 
@@ -96,3 +97,15 @@ class GallerySettings:
     def from_json(cls, content: dict) -> GallerySettings:
         """The settings of a manifest."""
         return cls().replaced(**content)
+
+
+def kind_of(settings: GallerySettings) -> str:
+    """Which vectors the index compares."""
+    return "features" if settings.index_metric == "cosine" else "bits"
+
+
+def new_index(settings: GallerySettings, factory: str, dim: int | None, num_bits: int | None) -> VectorIndex:
+    """An empty index of the kind that a factory string names; ValueError if there is none."""
+    if settings.index_metric == "cosine":
+        return VectorIndex(dim, factory, settings.effort)
+    return BitIndex(-(-num_bits // 8), factory, settings.effort)

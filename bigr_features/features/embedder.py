@@ -1,4 +1,4 @@
-"""From images to what a gallery compares: the one place here that knows models.   b images of a batch, D features, K bits"""
+"""From images to what a gallery compares: one model, one layer.   b images of a batch, D features, K bits"""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from torch import nn
 
 from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
-from ..data.items import reason_of
-from ..data.modes import upright
-from ..features.inputs import image_transform, preprocessing_of
-from ..features.readout import Readout, check_inputs, read_out
-from ..features.store import identity_of
+from ..data.reopened import opened
 from ..functional.inference import autocast, evaluating
 from ..functional.pooling import HEAD, layer_and_pooling
 from ..nearest.index import chosen_factory
-from .queries import new_index
-from .settings import GallerySettings
+from ..nearest.settings import GallerySettings, new_index
+from .inputs import image_transform, preprocessing_of
+from .readout import Readout, check_inputs, read_out
+from .store import identity_of
 
 QUERIES_AT_A_TIME = 64
 GIVEN = "given in Python"  # weights of a model that was given as an object
@@ -165,19 +163,6 @@ def default_layer(model: nn.Module, name: str) -> int | str:
     if name in BEST_LAYERS:
         return BEST_LAYERS[name]
     return model.feature_layer if isinstance(model, BiGRBackbone) else HEAD
-
-
-def opened(image: Image.Image | str | Path) -> Image.Image:
-    """An image upright and in RGB; FileNotFoundError or ValueError if its file is not there or no image."""
-    if isinstance(image, Image.Image):
-        return upright(image)
-    if not Path(image).is_file():
-        raise FileNotFoundError(f"there is no image file {image}.")
-    try:
-        with Image.open(image) as encoded:
-            return upright(encoded)
-    except Exception as error:  # decoders raise almost anything on damaged files
-        raise ValueError(f"{image} cannot be read as an image ({reason_of(error)}).") from error
 
 
 def embedding_of(manifest: dict, feature: str) -> dict:
