@@ -119,7 +119,8 @@ def life(features: dict, count: int, result: dict, args: argparse.Namespace) -> 
         "beyond 200,000 kept as float16",
         "open": f"median of {REPEATS}, files in the system's cache",
         "add, remove": f"{ADDED} rows as one change that is on disk at the end, median of 3; hnswlib writes its whole file, once",
-        "megabytes": "of the process's own memory (RssAnon) after opening and one search, less before; mapped files are not counted",
+        "megabytes": "of the process's own memory (RssAnon) after opening and one search, less before; mapped files are not counted, "
+        "nor what is put where building in the same process has freed memory",
         "effort": "the least with recall@10 of 0.95: candidates (HNSW), lists (IVF; LanceDB re-ranks 10 k), or re-ranked rows (two stages)",
         "speed": "median of one query at a time; queries/s: 256 at a time, k = 10",
         "hnswlib": HNSW,

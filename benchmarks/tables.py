@@ -184,7 +184,7 @@ def life_section() -> str:
         ]
         about = found["protocol"]
         head = ["system", "build s", "open s", "MB", "add 1,000, s", "remove 1,000, s", "recall@10", "queries per second", "ms, one query"]
-        effort = "Each approximate index is searched with the least effort that reaches a recall@10 of 0.95 against exact search"
+        effort = "Each approximate index is searched with the least effort that reaches a recall@10 of 0.95, or the largest tried"
         parts += [f"{found['vectors']:,} vectors of {about['features']:,} features. {effort}:", table(head, rows)]
         ratios = [f"{entry['ratio']:.2f} at {batch}" for batch, entry in found["beside_faiss"].items()]
         exported = [f"{row['lance_export_seconds']:.0f} s" for row in found["rows"] if "lance_export_seconds" in row]

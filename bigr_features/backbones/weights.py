@@ -57,6 +57,7 @@ def load_weights(model: nn.Module | str, path: str | Path, **arguments) -> nn.Mo
         raise TypeError(f"arguments {', '.join(arguments)} belong to the name of a model, but a {type(model).__name__} was given.")
     if isinstance(model, BiGRBackbone):
         parts = read_parts({"file": str(path)}, model.generator.config)
+        assert parts is not None, "a file was named"
         model.load_state_dict(checkpoint_filter_fn(parts.state, model))
         return model.eval()
     if path.is_dir() and checkpoints.load_parts(path) is not None:
@@ -71,7 +72,7 @@ def _fitting(model: str, path: Path, arguments: dict) -> str:
     if parts is None:
         return ""
     built = preset_configs(model.split(".")[0], **{name: value for name, value in arguments.items() if is_preset_field(name)})
-    changes = {}
+    changes: dict[str, object] = {}
     for trained, own in zip(parts[::-1], built, strict=True):
         found, wanted = asdict(trained.config), asdict(own)
         changes |= {name: found[name] for name in wanted if name in found and found[name] != wanted[name]}

@@ -101,7 +101,8 @@ def how(gallery) -> str:
     """Model, feature and index of a gallery in a line."""
     made, settings = gallery.embedding or {}, gallery.settings
     bits = f", {gallery.num_bits} bits{' by ' + settings.binarize if settings.binarize else ''}" if settings.has_bits else ""
-    model = f"{made['model']} ({made.get('weights') or 'unknown'} weights), {made['feature']}" if made else "vectors"
+    weights = Path(made.get("weights") or "unknown").name
+    model = f"{made['model']} ({weights} weights), {made['feature']}" if made else "vectors"
     return f"{model}{bits}, index {gallery.index_factory}"
 
 

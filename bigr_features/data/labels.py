@@ -91,3 +91,15 @@ def renamed(labels: np.ndarray, names: Sequence[str] | None, known: Sequence[str
     known += [name for name in dict.fromkeys(names) if name not in known]
     numbers = np.array([*(known.index(name) for name in names), -1])  # the last is that of no label
     return numbers[labels], known
+
+
+def check_labels(labels, count: int) -> np.ndarray:
+    """Labels as int64 (count,), -1 for none; TypeError or ValueError for others."""
+    if labels is None:
+        return np.full(count, -1, dtype=np.int64)
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
+        raise TypeError(f"labels have dtype {labels.dtype} and shape {labels.shape}; expected one integer an item, -1 for none.")
+    if labels.size and labels.min() < -1:
+        raise ValueError(f"label {labels.min()} is negative; expected class indices, or -1 for none.")
+    return labels.astype(np.int64)

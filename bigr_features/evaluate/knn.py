@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import FunctionTransformer
@@ -105,7 +107,7 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):
         widest = 8 * max(len(self.classes_), max(self._ks), X.shape[1] // 2)
         return read_blocks(X, rows, block_rows=max(64, BLOCK_BYTES // widest))
 
-    def _found(self, X, k: int):
+    def _found(self, X, k: int) -> Iterator[tuple[slice, tuple[np.ndarray, np.ndarray]]]:
         """(positions, (similarities, indices)) of the neighbours of X, block by block."""
         for place, block in self._query_blocks(X):
             yield place, self._search.search(self._whitener.transform(block), k)
@@ -141,9 +143,9 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):
     def _shares(self, X, ks) -> dict[int, np.ndarray]:
         X = check_features(self, X)
         shares = {k: np.empty((X.shape[0], len(self.classes_))) for k in ks}
-        for place, found in self._found(X, max(ks)):
+        for rows, found in self._found(X, max(ks)):
             for k, share in shares.items():
-                share[place] = self._votes(*found, k, self.temperature_)
+                share[rows] = self._votes(found[0], found[1], k, self.temperature_)
         return shares
 
     def leave_one_out_accuracy(self, top=1):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..data.item_reader import ID_LENGTH
+from ..data.labels import check_labels
 from ..nearest.checks import check_bits, check_features
 from ..nearest.settings import GallerySettings
+from ..storage.item_table import json_of
 
 
 @dataclass
@@ -60,37 +59,9 @@ def new_rows(
             raise ValueError(f"there are {len(values)} {name} for {count} items; give one an item.")
     lists = {name: [None] * count if values is None else list(values) for name, values in lists.items()}
     lists["sources"] = [None if source is None else str(source) for source in lists["sources"]]
-    lists["metadata"] = [_as_json(metadata, i) for i, metadata in enumerate(lists["metadata"])]
+    lists["metadata"] = [json_of(metadata, i) for i, metadata in enumerate(lists["metadata"])]
     lists["thumbnails"] = [picture or None for picture in lists["thumbnails"]]
-    return Rows(_labels(labels, count), features, bits, **lists)
-
-
-def _labels(labels, count: int) -> np.ndarray:
-    if labels is None:
-        return np.full(count, -1, dtype=np.int64)
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
-        raise TypeError(f"labels have dtype {labels.dtype} and shape {labels.shape}; expected one integer an item, -1 for none.")
-    if labels.size and labels.min() < -1:
-        raise ValueError(f"label {labels.min()} is negative; expected class indices, or -1 for none.")
-    return labels.astype(np.int64)
-
-
-def _as_json(metadata, i: int) -> str | None:
-    if not metadata:
-        return None
-    if not isinstance(metadata, dict):
-        raise TypeError(f"metadata of item {i} is a {type(metadata).__name__}; expected a dictionary.")
-    try:
-        return json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"metadata of item {i} cannot be written as JSON ({error}).") from error
-
-
-def content_ids(rows: Rows) -> list[str]:
-    """An id of each row's own bytes."""
-    stored = rows.bits if rows.features is None else rows.features
-    return [hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()[:ID_LENGTH] for row in stored]
+    return Rows(check_labels(labels, count), features, bits, **lists)
 
 
 def as_list(ids: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from ..data.labels import renamed
 from ..nearest.settings import GallerySettings
 from ..storage.database import Database
-from ..storage.item_table import new_ids
+from ..storage.item_table import content_ids, new_ids
 from . import arguments
 from .arguments import as_list
 from .state import INSERT, LAYOUT, State
@@ -130,8 +130,8 @@ class Changes(Writing):
                 given = (features, bits, labels, sources, metadata, thumbnails, stamps)
                 rows = arguments.new_rows(state.settings, state.dim, state.num_bits, *given)
                 rows.labels, state.class_names = renamed(rows.labels, class_names, state.class_names)
-                how = "number" if ids is None else copies
-                rows.ids, duplicates = new_ids(self.__contains__, ids or arguments.content_ids(rows), len(rows), how)
+                how, stored = "number" if ids is None else copies, rows.bits if rows.features is None else rows.features
+                rows.ids, duplicates = new_ids(self.__contains__, ids or content_ids(stored), len(rows), how)
                 self._append(state, rows)
                 all_ids += rows.ids
                 all_copies |= duplicates

@@ -41,4 +41,5 @@ class Hits:
         return draw_sheet(results, title, note, side) if path is None else write_sheet(path, results, title, note, side)
 
     def _repr_png_(self) -> bytes | None:
-        return self.sheet()._repr_png_() if len(self) and self.gallery is not None else None
+        sheet = self.sheet() if len(self) and self.gallery is not None else None
+        return sheet._repr_png_() if isinstance(sheet, Image.Image) else None

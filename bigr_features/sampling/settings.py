@@ -121,7 +121,7 @@ class SamplingSettings:
 
     def guidance_at(self, progress: float, step_size: float = 0.0) -> float:
         """Guidance scale of the step of length `step_size` that ends at `progress` in (0, 1]."""
-        if self.guidance_schedule == "interval":
+        if self.guidance_schedule == "interval" and self.guidance_interval is not None:
             start, stop = self.guidance_interval
             return self.guidance_scale if start < progress <= stop else 1.0
         if self.guidance_schedule == "constant":

@@ -6,11 +6,13 @@ compaction deletes its row.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from ..data.item_reader import ID_LENGTH
 from .database import Database
 
 TABLES = (
@@ -181,6 +183,23 @@ class ItemTable:
         """No items."""
         for table in ("items", "thumbnails"):
             self.database.rows(f"DELETE FROM {table}")
+
+
+def json_of(metadata, i: int) -> str | None:
+    """Metadata of the item number i as JSON, None for none; TypeError if JSON cannot hold it."""
+    if not metadata:
+        return None
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata of item {i} is a {type(metadata).__name__}; expected a dictionary.")
+    try:
+        return json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"metadata of item {i} cannot be written as JSON ({error}).") from error
+
+
+def content_ids(rows: np.ndarray) -> list[str]:
+    """An id of each row's own bytes."""
+    return [hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()[:ID_LENGTH] for row in rows]
 
 
 def new_ids(known: Callable[[str], bool], ids: Sequence[str], count: int, copies: str) -> tuple[list[str], dict[str, str]]:

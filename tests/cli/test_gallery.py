@@ -96,7 +96,6 @@ def test_the_folder_of_a_feature_store_is_a_source(run):
     ("index --model bigr_nano.fashion_mnist --dataset empty --out x", "holds no image"),
     ("index --model bigr_nano.fashion_mnist --dataset broken --out x", "none of the 1 images"),
     ("index --out x", "give --dataset with images, or --store"),
-    ("index --model bigr_nano.fashion_mnist --dataset images --out x --metric euclid", "metric='euclid' is unknown"),
     ("index --model bigr_nano.fashion_mnist --dataset images --out x --layer 12", "layer 12 is out of range"),
     ("index --dataset images --out x --model no_such_model", "there is no timm model 'no_such_model'"),
     ("index --model bigr_nano.fashion_mnist --dataset images --out x --index rubbish", "faiss makes no index 'rubbish'"),

@@ -113,3 +113,17 @@ def test_an_unknown_class_proposes_near_ones(typed, names, said):
         return
     with pytest.raises(ValueError, match=said.replace("?", r"\?")):
         class_number(typed, names)
+
+
+@pytest.mark.parametrize(
+    ("line", "choices"),
+    [
+        ("index --dataset photos --out g --metric euclid", ("cosine", "hamming", "two_stage")),
+        ("generate --order spiral", ("entropy", "random", "raster", "halton")),
+        ("plot runs --method mds", ("tsne", "umap", "pca")),
+    ],
+)
+def test_a_value_that_is_no_choice_lists_the_choices(line, choices, capsys):
+    code, out, said = ended(line.split(), capsys)
+    assert code == 2
+    assert all(choice in out + said for choice in choices)

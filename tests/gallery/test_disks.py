@@ -173,7 +173,7 @@ def test_a_copy_taken_while_files_are_replaced_is_a_whole_state_or_says_copy_aga
             if step == 290:
                 break
 
-    writer, whole, refusals, draw = threading.Thread(target=write), 0, [], random.Random(1)
+    writer, whole, draw = threading.Thread(target=write), 0, random.Random(1)
     writer.start()
     try:
         for i in range(25):
@@ -188,7 +188,8 @@ def test_a_copy_taken_while_files_are_replaced_is_a_whole_state_or_says_copy_aga
             try:
                 opened = Gallery(copy, verify=True)
             except (FileNotFoundError, ValueError) as error:
-                refusals.append(str(error))
+                if "again" not in str(error):
+                    raise
                 continue
             step = np.float32(opened.embedding["model"])
             numbers = [int(item[4:]) for item in opened.ids]
@@ -199,4 +200,3 @@ def test_a_copy_taken_while_files_are_replaced_is_a_whole_state_or_says_copy_aga
         stop.set()
         writer.join()
     assert whole
-    assert all("again" in text for text in refusals), refusals
