@@ -171,7 +171,7 @@ def _from_model(config: EvaluateGenerationConfig, model) -> _Samples:
 
     def generate(own, seeds):
         if generator.config.text is not None:
-            return model.generate(text=[""] * len(seeds), seeds=seeds, **settings)
+            return model.generate(text=generator.null_captions(len(seeds)), seeds=seeds, **settings)
         asked = torch.from_numpy(own).to(device) if own is not None else torch.full((len(seeds),), generator.null_class, device=device)
         return model.generate(asked, seeds=seeds, **settings)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from ..functional.checks import some
-from ..functional.words import Vocabulary, check_prompts, excerpt, split_words
+from ..functional.words import Vocabulary, check_prompts, excerpt
 from ..sampling.captions import Captions
 from .text_config import TextConfig
 from .text_encoders import FrozenEncoder, load_text_encoder
@@ -60,9 +60,8 @@ class WordReader:
                     last,
                     excerpt(prompt),
                 )
-            if not ids:
-                log.info("prompt %d is empty: it is the null caption, and guidance has no effect on it", number)
             rows.append(ids[: self.length])
+        _say_empty([number for number, ids in enumerate(rows) if not ids])
         return self.captions(rows)
 
     def _say_unknown(self, number: int, prompt: str, ids: list[int], unknown: list[str]) -> None:
@@ -124,15 +123,15 @@ class EncoderReader:
     def read(self, text: str | Sequence[str]) -> Captions:
         """See `TextReader.read`. Prompts of too many tokens are cut, and that is said."""
         prompts = check_prompts(text)
-        for number, prompt in enumerate(prompts):
-            if not prompt.strip():
-                log.info("prompt %d is empty: it is the null caption, and guidance has no effect on it", number)
+        _say_empty([number for number, prompt in enumerate(prompts) if not prompt.strip()])
         return self.encoder.encode(prompts)
+
+
+def _say_empty(numbers: list[int]) -> None:
+    if numbers:
+        log.warning("prompt %s is empty: the null caption stands for it, and guidance to it has no effect", some(numbers))
 
 
 def build_reader(text: TextConfig) -> TextReader:
     """The reader that a configuration asks for."""
     return WordReader(text) if text.own else EncoderReader(text)
-
-
-__all__ = ["EncoderReader", "TextReader", "WordReader", "build_reader", "split_words"]

@@ -124,10 +124,9 @@ def test_text_on_a_model_of_classes_is_refused(capsys):
 
 
 def test_very_long_and_empty_prompts_are_drawn(command, caplog):
-    caplog.set_level("INFO")
     command("generate", "--text", "a dark bag " * 10_000, "--text", "", "--num-per-label", "1", "--out", "long.png")
     assert "the model takes 12: cut after" in caplog.text
-    assert "prompt 1 is empty: it is the null caption" in caplog.text
+    assert "prompt 1 is empty: the null caption stands for it" in caplog.text
 
 
 def test_evaluate_generation_says_what_to_do_with_prompts(weights, capsys):

@@ -9,10 +9,11 @@ import torch
 
 from bigr_features import BiGR, GeneratorConfig
 from bigr_features.models.text_config import TextConfig
+from bigr_features.models.text_encoders import load_text_encoder
 from bigr_features.sampling.captions import Captions
 
 from ..helpers import TINY, random_codes, randomized, tiny_generator
-from ..text import TEXT, WORDS, text_generator
+from ..text import TEXT, WORDS, save_encoder, text_generator
 
 PROMPTS = ["a dark bag", "light boot"]
 
@@ -291,3 +292,17 @@ def test_the_configuration_survives_json():
     config = TINY.replace(text=TEXT)
     assert GeneratorConfig.from_dict(config.to_dict()) == config
     assert config.replace(depth=1).replace(depth=3) == config
+
+
+@pytest.mark.parametrize("kind", ["words", "t5"])
+def test_empty_prompts_are_said_to_be_the_null_caption(kind, caplog, tmp_path):
+    if kind == "words":
+        model = text_generator()
+    else:
+        pytest.importorskip("transformers")
+        encoder = load_text_encoder(save_encoder(tmp_path / "t5"), length=8)
+        model = randomized(BiGR(TINY.replace(text=encoder.config)))
+        model.attach_text_encoder(encoder)
+    found = model.captions(["", "a bag", "  "])
+    assert "prompt 0, 2 is empty: the null caption stands for it" in caplog.text
+    assert found.null[:, 0].tolist() == [True, False, True]
