@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+MEASURED = (RESULTS / "text_to_image.json").is_file()
 KINDS = (("one", "one word"), ("seen", "two words that captions name together"), ("held_out", "two words that none names together"))
 
 
