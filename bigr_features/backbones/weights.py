@@ -67,23 +67,30 @@ def load_weights(model: nn.Module | str, path: str | Path, **arguments) -> nn.Mo
 
 
 def _fitting(model: str, path: Path, arguments: dict) -> str:
-    """The arguments with which a model of this name would have the configuration that its weights were trained with."""
+    """The arguments with which a model of this name would have the configuration that its weights were trained with, in words."""
     parts = checkpoints.load_parts(path) if path.is_dir() else None
     if parts is None:
         return ""
-    built = preset_configs(model.split(".")[0], **{name: value for name, value in arguments.items() if is_preset_field(name)})
+    changes = fitting_arguments(model.split(".")[0], parts[1].config, parts[0].config, **arguments)
+    changes = {name: value for name, value in changes.items() if name not in (*_OF_TRAINING, "in_chans")}
+    if not changes:
+        return ""
+    listed = " ".join(f"{name}={value!r}".replace(" ", "") for name, value in changes.items())
+    return f" The weights were trained with other settings: create {model} with them (--model-args {listed})."
+
+
+def fitting_arguments(arch: str, tokenizer, generator, **arguments) -> dict:
+    """The arguments of timm.create_model with which a named size has these configurations, besides those given."""
+    built = preset_configs(arch, **{name: value for name, value in arguments.items() if is_preset_field(name)})
     changes: dict[str, object] = {}
-    for trained, own in zip(parts[::-1], built, strict=True):
-        found, wanted = asdict(trained.config), asdict(own)
+    for trained, own in zip((tokenizer, generator), built, strict=True):
+        found, wanted = asdict(trained), asdict(own)
         changes |= {name: found[name] for name in wanted if name in found and found[name] != wanted[name]}
-    if parts[0].config.text is not None:
+    if changes.pop("text", None) is not None:  # comes with the weights
         changes.pop("num_classes", None)
     if "num_classes" in changes:
         changes["generator_num_classes"] = changes.pop("num_classes")
     if "image_size" in changes:
         changes["img_size"] = changes.pop("image_size")
-    changes = {name: value for name, value in changes.items() if name not in (*_OF_TRAINING, "in_chans", "grid_size", "text")}
-    if not changes:
-        return ""
-    listed = " ".join(f"{name}={value!r}".replace(" ", "") for name, value in changes.items())
-    return f" The weights were trained with other settings: create {model} with them (--model-args {listed})."
+    changes.pop("grid_size", None)  # it follows from the tokenizer
+    return changes

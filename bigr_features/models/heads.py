@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..functional.codes import code_format
 from ..functional.filtering import filtered, guided
-from ..sampling.choice import choose_classes, is_greedy
+from ..sampling.choice import is_greedy
 from ..sampling.noise import Noise
 from ..sampling.settings import SamplingSettings
 from .config import GeneratorConfig
@@ -112,6 +112,9 @@ class CategoricalHead(nn.Module):
     ) -> Drawn:
         """One token for each image; all sub-codes are drawn from the same output.
 
+        A class is drawn as the largest of log p + Gumbel noise. With many classes of nearly equal probability that hardly ever depends on
+        how the logits were rounded, which the place of one number among all cumulative sums does; so cached and uncached draws agree.
+
         Parameters
         ----------
         condition, null_condition : Tensor (B, D)
@@ -122,12 +125,15 @@ class CategoricalHead(nn.Module):
         logits = self.logits(rows, embedding)
         halves = logits.chunk(2) if null_condition is not None else (logits, None)
         logits = guided(*halves, scale)
-        if choose is None:
-            uniform = None if is_greedy(settings) else noise.uniform(logits.shape[:2], logits.device)
-            indices, probabilities = choose_classes(logits, settings, uniform)
-        else:
-            probabilities = filtered(logits / settings.temperature, settings.top_k, settings.top_p).softmax(-1)
+        kept = filtered(logits / settings.temperature, settings.top_k, settings.top_p)
+        probabilities = kept.softmax(-1)
+        if choose is not None:
             indices = choose(probabilities)
+        elif is_greedy(settings):
+            indices = logits.argmax(-1)
+        else:
+            gumbel = noise.gumbel((len(kept), kept[0].numel()), kept.device)
+            indices = (kept + gumbel.view_as(kept)).argmax(-1)
         return Drawn(self.code_format.codes(indices), logits, probabilities)
 
 

@@ -365,7 +365,7 @@ class TrainConfig(RunSettings):
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write the averaged weights of a generator run, and its tokenizer, as two folders that load as one model.
+    """Write the averaged weights of a generator run, and its tokenizer, as two folders that load as one model; or for the Hub.
 
     Parameters
     ----------
@@ -375,6 +375,9 @@ class ExportConfig:
         Folder to write into: the generator under `name`, the tokenizer as `tokenizer`.
     name : str
         Folder of the generator.
+    hub : bool
+        Write one folder instead that can be uploaded to the Hugging Face Hub as it is: timm's config.json and model.safetensors, and a
+        model card.
     step : int, optional
         Take this checkpoint; by default the finished model, or else the newest checkpoint.
     dtype : str
@@ -384,5 +387,6 @@ class ExportConfig:
     run: Path
     out: Path
     name: str = "model"
+    hub: bool = False
     step: int | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"

@@ -121,6 +121,10 @@ def test_an_unknown_class_proposes_near_ones(typed, names, said):
         ("index --dataset photos --out g --metric euclid", ("cosine", "hamming", "two_stage")),
         ("generate --order spiral", ("entropy", "random", "raster", "halton")),
         ("plot runs --method mds", ("tsne", "umap", "pca")),
+        ("probe --train t --out o --protocol svm", ("exact", "mae", "attentive", "efficient")),
+        ("sweep --train t --out o --probes exact svm", ("exact", "knn", "retrieval")),
+        ("sweep --train t --out o --probes retrieval --score ndcg", ("map", "recall@1")),
+        ("train --tokenizer t --codes c --out o --precision fp16", ("auto", "fp32", "bf16")),
     ],
 )
 def test_a_value_that_is_no_choice_lists_the_choices(line, choices, capsys):

@@ -98,7 +98,6 @@ def test_a_page_shows_the_images_of_the_store(stores, monkeypatch, tmp_path):
         (["random", "random"], "two panels would have one title"),
         (["random", "--max-items", "20"], "perplexity=30 does not fit 20 items.*between 1 and 6"),
         (["random", "--highlight", "cat"], "no class 'cat'; choose one of"),
-        (["random", "--method", "lda"], "method='lda'"),
         (["random", "--max-items", "1"], "expected at least 3"),
     ],
 )

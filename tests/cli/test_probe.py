@@ -87,12 +87,10 @@ def test_sweep_draws_depth_and_without_a_test_store_gives_held_out_numbers_only(
         ("probe --train {0}/train --test {0}/masked --out {0}/x.json", "mask_ratio"),
         ("probe --train {0}/train --names block9_mean --out {0}/x.json", "no feature 'block9_mean'"),
         ("probe --train {0}/nothing --out {0}/x.json", "nothing"),
-        ("probe --train {0}/train --protocol svm --out {0}/x.json", "no probe 'svm'"),
         ("probe --train {0}/train --protocol mae --batch-size 4096 --out {0}/x.json", "--batch-size 4096 was given, but 192"),
         ("knn --train {0}/train --k 500 --out {0}/x.json", "--k 500 was given, but 192 training images"),
         ("sweep --train {0}/train --probes --out {0}/x", "probes is empty"),
         ("sweep --train {0}/train --k 500 --out {0}/x", "--k 500 was given"),
-        ("sweep --train {0}/train --probes exact svm --out {0}/x", "no probe 'svm'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(folder, command, message):
@@ -173,7 +171,6 @@ class TestTokensTapsAndTogether:
             ("probe --device gpu", "device='gpu' cannot be used"),
             ("sweep --probes knn --Cs 1.0", "--Cs 1.0 has no effect without exact among --probes"),
             ("sweep --probes exact --score recall@1", "--score recall@1 has no effect without retrieval among --probes"),
-            ("sweep --probes retrieval --score ndcg", "--score ndcg is unknown"),
         ],
     )
     def test_what_does_not_fit_is_refused(self, stores, options, message):

@@ -6,24 +6,13 @@ import pytest
 import torch
 
 from bigr_features.functional.codes import code_format
+from bigr_features.functional.filtering import draw_index
 from bigr_features.sampling.autoregressive import TokenStep
-from bigr_features.sampling.noise import Noise
 
 from ..helpers import CAUSAL, TINY, random_codes, recording, tiny_system
 
 LABELS = torch.tensor([1, 3])
 ELM_SCHEDULES = {"cos": "cosine"}
-
-
-class Scripted(Noise):
-    """Hands out stored uniform numbers, one tensor a draw."""
-
-    def __init__(self, numbers):
-        super().__init__(None, per_image=False)
-        self.numbers = iter(numbers)
-
-    def uniform(self, shape, device):
-        return next(self.numbers).reshape(shape)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -54,7 +43,8 @@ def test_recorded_generations_come_out_token_for_token(golden_system, system, us
         expected, steps = golden[f"gen.{name}.codes"], []
         settings = settings_of(golden, run) | {"use_cache": use_cache, "on_step": steps.append}
         if run["draw"] == "uniform":
-            settings["generator"] = Scripted([u.reshape(form.num_sub_codes, -1).T for u in golden[f"gen.{name}.u"]])
+            numbers = iter([u.reshape(form.num_sub_codes, -1).T for u in golden[f"gen.{name}.u"]])
+            settings["choose"] = lambda p, numbers=numbers: draw_index(p, next(numbers))
         elif run["draw"] == "greedy":
             settings["choose"] = lambda p: p.argmax(-1)
         else:
@@ -246,3 +236,15 @@ def test_mixed_labels(name):
 def test_what_makes_no_sense_is_named(name, given, message):
     with pytest.raises(ValueError, match=message):
         tiny_system(name).generate(LABELS, **given)
+
+
+def test_classes_are_drawn_with_their_probabilities():
+    """First tokens of many images of one class, beside the probabilities that the steps report."""
+    model, steps = tiny_system("llamagen"), []
+    settings = dict(temperature=1.5, top_k=7, generator=seeded(3))
+    codes = model.generate(torch.zeros(6000, dtype=torch.int64), on_step=steps.append, **settings)
+    expected = steps[0].probabilities[0, 0]
+    assert (expected > 0).sum() == 7
+    counts = codes[:, 0].bincount(minlength=12) / len(codes)
+    torch.testing.assert_close(counts, expected, rtol=0, atol=4 * 0.5 / 6000**0.5)
+    assert (counts[expected == 0] == 0).all()

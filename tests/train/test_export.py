@@ -74,6 +74,35 @@ def test_a_step_is_exported_with_averaged_weights_in_half_precision(run, tmp_pat
     assert (folder / "model.safetensors").stat().st_size < (run / "model" / "model.safetensors").stat().st_size * 0.6
 
 
+def test_a_folder_for_the_hub_loads_as_timm_loads_one(run, tmp_path):
+    folder = export(ExportConfig(run=run, out=tmp_path / "digits_model", hub=True, dtype="float32"))
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    images = torch.rand(2, 3, 16, 16)
+    export(ExportConfig(run=run, out=tmp_path / "weights", name="digits", dtype="float32"))
+    assert torch.equal(model(images), pretrained(tmp_path / "weights" / "digits")(images))
+    assert model.generator.config == load_model(run / "model").config
+    assert model.generate(torch.tensor([1]), num_reveal_steps=2, num_denoise_steps=2).shape == (1, 3, 16, 16)
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: timm\n")
+    for said in (
+        "# digits_model",
+        "16 x 16 pixels",
+        "16 of 8 bits",
+        "masked",
+        "| steps | 6 |",
+        "held-out images | step 6",
+        "hf-hub:you/digits_model",
+    ):
+        assert said in card, said
+    block = card.split("```python\n")[1].split("```")[0].replace("hf-hub:you/digits_model", f"local-dir:{folder}")
+    found = {}
+    exec(block.replace("model.generate(", "model.generate(num_reveal_steps=2, num_denoise_steps=2, labels="), found)
+    assert found["features"].shape == (2, 32)
+    assert found["images"].shape == (2, 3, 16, 16)
+    with pytest.raises(FileExistsError, match="holds a model already; give another folder"):
+        export(ExportConfig(run=run, out=folder, hub=True))
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
