@@ -72,7 +72,7 @@ def _fitting(model: str, path: Path, arguments: dict) -> str:
     if parts is None:
         return ""
     changes = fitting_arguments(model.split(".")[0], parts[1].config, parts[0].config, **arguments)
-    changes = {name: value for name, value in changes.items() if name not in (*_OF_TRAINING, "in_chans")}
+    changes = {name: value for name, value in changes.items() if name not in (*_OF_TRAINING, "in_chans", "text")}
     if not changes:
         return ""
     listed = " ".join(f"{name}={value!r}".replace(" ", "") for name, value in changes.items())
@@ -86,8 +86,8 @@ def fitting_arguments(arch: str, tokenizer, generator, **arguments) -> dict:
     for trained, own in zip((tokenizer, generator), built, strict=True):
         found, wanted = asdict(trained), asdict(own)
         changes |= {name: found[name] for name in wanted if name in found and found[name] != wanted[name]}
-    if changes.pop("text", None) is not None:  # comes with the weights
-        changes.pop("num_classes", None)
+    if generator.text is not None:
+        changes.pop("num_classes", None)  # there are none
     if "num_classes" in changes:
         changes["generator_num_classes"] = changes.pop("num_classes")
     if "image_size" in changes:

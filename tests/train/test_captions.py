@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from bigr_features import BiGR
@@ -16,8 +17,10 @@ from bigr_features.models.text_encoders import load_text_encoder
 from bigr_features.train.caption_cache import CaptionCache
 from bigr_features.train.captions import TrainingCaptions
 from bigr_features.train.continuing import start_from, teach_classes
+from bigr_features.train.export import export
 from bigr_features.train.generator import train
 from bigr_features.train.sampler import SampledBatch
+from bigr_features.train.settings import ExportConfig
 
 from ..text import captioned_images, save_encoder
 from .small import GENERATOR, logged
@@ -196,3 +199,13 @@ def test_weights_of_a_model_of_captions_do_not_start_one_of_classes():
     described = BiGR(GENERATOR.replace(text=TextConfig(width=16, num_heads=2, vocabulary=("a",))))
     with pytest.raises(ValueError, match="was trained on captions; train with --text"):
         start_from(described, BiGR(GENERATOR), "there")
+
+
+def test_a_run_on_captions_is_exported_for_the_hub_with_its_vocabulary(text_config, tmp_path):
+    train(text_config(model=GENERATOR, steps=1))
+    export(ExportConfig(run=tmp_path / "run", out=tmp_path / "hub", hub=True, dtype="float32"))
+    model = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).eval()
+    trained = load_model(tmp_path / "run" / "model")
+    assert model.generator.config.text == trained.config.text
+    settings = {"seeds": [0], "num_reveal_steps": 2, "num_denoise_steps": 2}
+    assert torch.equal(model.generator.generate(text="a dark bag", **settings), trained.generate(text="a dark bag", **settings))
