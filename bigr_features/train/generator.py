@@ -159,6 +159,7 @@ def train(config: TrainConfig) -> Path:
             bar.set_postfix(loss=f"{values['loss']:.4f}")
         improved = False
         if held_out.size and (step % config.validate_every == 0 or step == config.steps):
+            monitor.check(last_good)
             with ema.swapped():
                 values = validate(module.eval(), model, data, held_out, config, accelerator)
                 accuracy = knn_accuracy(model, data, train_items, held_out, config.batch_size) if main and not config.fsdp else None
