@@ -5,16 +5,14 @@ B batch, H x W pixels, N = G * G tokens, K bits, D width
 
 # No `from __future__ import annotations`: torch.fx writes annotations into its graphs, where TorchScript cannot read strings.
 
-import math
-
 import torch
-import torch.nn.functional as F
 from timm.models.vision_transformer import global_pool_nlc
 from torch import Tensor, nn
 
 from ..data.pixels import OUTPUTS, as_output
 from ..functional.checks import check_image_batch
 from ..functional.inference import in_chunks
+from ..functional.positions import resample_positions
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig, check_same_codes
 from ..models.generator import BiGR
@@ -346,16 +344,6 @@ class BiGRBackbone(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Everything in the denoiser, as in the official training; one-dimensional parameters are left out by timm anyway."""
         return {name for name, _ in self.named_parameters() if name.startswith("generator.transcoder.")}
-
-
-def resample_positions(positions: Tensor, side: int) -> Tensor:
-    """Learned positions (1, G * G, D) resampled bicubically to (1, side * side, D)."""
-    old = math.isqrt(positions.shape[1])
-    if old == side:
-        return positions
-    grid = positions.transpose(1, 2).unflatten(2, (old, old)).float()
-    grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
-    return grid.flatten(2).transpose(1, 2).to(positions.dtype).contiguous()
 
 
 def drop_generative_entries(state: dict[str, Tensor], model: BiGRBackbone) -> dict[str, Tensor]:

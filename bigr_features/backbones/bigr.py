@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .. import checkpoints
 from ..data.captions import vocabulary
+from ..functional.positions import resample_positions
 from ..models.presets import GENERATORS, PRESETS, is_preset_field, preset_configs
-from .backbone import LEARNED_POSITIONS, BiGRBackbone, drop_generative_entries, resample_positions
+from .backbone import LEARNED_POSITIONS, BiGRBackbone, drop_generative_entries
 from .parts import LLAMAGEN_HUB_ID, OFFICIAL_HUB_ID, check_same_function, read_parts
 
 __all__ = list(PRESETS)

@@ -43,8 +43,7 @@ def sync(gallery: Changes, embedder: Embedder | None, folder: str | Path, plan: 
     if plan.positions:
         report = add_images(gallery, embedder, folder, split, positions=list(plan.positions.values()), **options)
     gallery.remember(plan.touched)
-    ids = [item for items in (*plan.gone.values(), *plan.stale.values()) for item in items]
-    gallery.remove([item for item in ids if item in gallery])
+    gallery.remove([item for items in (*plan.gone.values(), *plan.stale.values()) for item in items if item in gallery])
     return report
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bigr_features import BiGR, BinaryAutoencoder, GeneratorConfig, TokenizerConfig
-from bigr_features.backbones.backbone import BiGRBackbone, resample_positions
+from bigr_features.backbones.backbone import BiGRBackbone
+from bigr_features.functional.positions import resample_positions
 
 from ..helpers import BACKBONES, TINY, TINY_TOKENIZER, GoldenSet, backbone, pixels, randomized
 
