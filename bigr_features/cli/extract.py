@@ -21,7 +21,8 @@ class ExtractConfig(WeightsOptions, ExtractionSettings):
     ----------
     model : str, optional
         Name of any timm model, such as bigr_nano.fashion_mnist or vit_small_patch16_224; pixels and bits (of a tokenizer, by default that
-        of bigr_nano) are baselines. Needed for images of your own; bigr_nano.fashion_mnist for a sample that ships.
+        of bigr_nano) are baselines. Needed for images of your own, unless all are small and grey as those of the samples, which
+        bigr_nano.fashion_mnist reads.
     out : Path
         Folder of the store.
     rank : int, optional
@@ -49,7 +50,7 @@ def extract(config: ExtractConfig) -> None:
     require_source(config.source, config.split)
     import torch
 
-    config = replace(config, model=model_for(config.model, config.source))
+    config = replace(config, model=model_for(config.model, config.source, config.split))
     from ..features.extraction import extract_to_store, ranks_of_environment
     from ..functional.inference import local_device
 

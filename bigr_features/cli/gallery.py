@@ -144,7 +144,7 @@ def index(config: IndexConfig) -> None:
         print(described(gallery))
         return
     require_source(config.dataset, config.split)
-    embedder = embedder_of(config, settings, model_for(config.model, config.dataset), config.layer, config.pooling)
+    embedder = embedder_of(config, settings, model_for(config.model, config.dataset, config.split), config.layer, config.pooling)
     embedder.check_index()
     if (config.out / DATABASE).is_file():
         gallery = _begun(config, settings, embedder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from ..functional.printing import one_line
 
 log = logging.getLogger(__name__)
 
 OF_SAMPLES = "bigr_nano.fashion_mnist"  # for what it was trained on
+SIDE = 32  # pixels of its images
 PROPOSALS = {
     "vit_small_patch14_dinov2.lvd142m": "finds the same things and scenes; the best of the three, 88 MB, slow without a GPU",
     "resnet50.a1_in1k": "a common reference of ImageNet classes; 102 MB",
@@ -16,8 +18,8 @@ PROPOSALS = {
 }
 
 
-def model_for(name: str | None, source: str, option: str = "--model") -> str:
-    """The model that was named, or that of a sample that ships.
+def model_for(name: str | None, source: str, split: str = "train", option: str = "--model") -> str:
+    """The model that was named; or the one that ships, for samples and for images on disk as small and grey as theirs, which is said.
 
     Raises
     ------
@@ -28,11 +30,21 @@ def model_for(name: str | None, source: str, option: str = "--model") -> str:
         return name
     if source.startswith("sample:"):
         return OF_SAMPLES
+    if Path(source).exists() and _like_samples(source, split):
+        log.warning("no --model was given, and these images are small and grey: %s reads them, trained on Fashion-MNIST", OF_SAMPLES)
+        return OF_SAMPLES
     lines = [f"{option} {model} ({text}{'; in the local cache' if is_cached(model) else ''})" for model, text in PROPOSALS.items()]
     raise ValueError(
         f"which model is to read {source}? Any timm model can, such as {'; '.join(lines)}; with a file of your own, {option} NAME "
         f"--weights PATH; or {option} pixels, the baseline without training."
     )
+
+
+def _like_samples(source: str, split: str) -> bool:
+    from ..data.fitness import all_small_and_grey
+    from ..data.sources import open_items
+
+    return all_small_and_grey(open_items(source, split, labelled=False), SIDE)
 
 
 def is_cached(model: str) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+
+T = TypeVar("T")
 
 SMALL = 64  # side in pixels of a model that was made for small images
 LARGER = 4  # times its side, from which a picture loses what matters
@@ -28,15 +31,27 @@ def unseen_of(items, grey: bool, side: int) -> str | None:
     """The same of a source, from a few of its images; None if nothing is lost of most of them."""
     if not grey and side > SMALL:
         return None
-    found: list[list[str]] = []
+    found = _of_some(items, lambda picture: unseen(picture, grey, side))
+    common = [what for what in dict.fromkeys(chain(*found)) if 2 * sum(what in lost for lost in found) > len(found)]
+    return described(common, grey, side) if common else None
+
+
+def all_small_and_grey(items, side: int) -> bool:
+    """Whether a few images of a source, all that can be read of them, have no colours and at most `side` x `side` pixels."""
+    found = _of_some(items, lambda picture: max(picture.size) <= side and not _is_coloured(picture))
+    return bool(found) and all(found)
+
+
+def _of_some(items, look: Callable[[Image.Image], T]) -> list[T]:
+    """What is seen of a few images, spread over a source; unreadable ones are named when they are read."""
+    found = []
     for i in np.linspace(0, len(items) - 1, min(LOOKED_AT, len(items))).round().astype(int):
         try:
             with items.load(int(i)) as picture:
-                found.append(unseen(picture, grey, side))
-        except Exception:  # unreadable ones are named when they are read
+                found.append(look(picture))
+        except Exception:
             continue
-    common = [what for what in dict.fromkeys(chain(*found)) if 2 * sum(what in lost for lost in found) > len(found)]
-    return described(common, grey, side) if common else None
+    return found
 
 
 def described(lost: Iterable[str], grey: bool, side: int) -> str:
