@@ -21,7 +21,7 @@ def arguments(tokenizer_folder, codes_folder, tmp_path):
         options = {
             "tokenizer": tokenizer_folder, "codes": codes_folder, "out": tmp_path / name, "steps": 20, "batch-size": 16,
             "learning-rate": 1e-3, "warmup-steps": 5, "validation": 20, "validate-every": 10, "log-every": 1, "checkpoint-every": 10,
-            "sample-every": 0, "device": "cpu", "threads": 1, "model.code-dim": 8, "model.depth": 2, "model.width": 32,
+            "sample-every": 0, "device": "cpu", "threads": 1, "precision": "fp32", "schedule": "constant", "model.code-dim": 8, "model.depth": 2, "model.width": 32,
             "model.num-heads": 2, "model.grid-size": 4, "model.ffn-multiple-of": 16, "model.denoiser-depth": 1,
             "model.denoiser-width": 32, "model.residual-dropout": 0, "model.ffn-dropout": 0,
         }  # fmt: skip
@@ -46,7 +46,8 @@ def test_two_processes_train_as_one_does(arguments, tmp_path):
 def test_two_processes_train_a_vq_tokenizer_as_one_does(tmp_path):
     options = shlex.split(
         "--preset llamagen_nano --source sample:digits --limit 60 --validation 20 --steps 4 --batch-size 8 --log-every 2 "
-        "--validate-every 4 --checkpoint-every 4 --dead-after 2 --reseed-dead-codes --device cpu --threads 1 --no-flip "
+        "--validate-every 4 --checkpoint-every 4 --dead-after 2 --reseed-dead-codes --device cpu --threads 1 --precision fp32 "
+        "--no-flip "
         "--model.image-size 16 --model.channel-multipliers 1 1 1 --model.embed-dim 32 --model.codebook-size 16"
     )
     for name, processes in (("one", 1), ("two", 2)):
