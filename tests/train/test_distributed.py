@@ -22,7 +22,8 @@ def arguments(tokenizer_folder, codes_folder, tmp_path):
             "tokenizer": tokenizer_folder, "codes": codes_folder, "out": tmp_path / name, "steps": 20, "batch-size": 16,
             "learning-rate": 1e-3, "warmup-steps": 5, "validation": 20, "validate-every": 10, "log-every": 1, "checkpoint-every": 10,
             "sample-every": 0, "device": "cpu", "threads": 1, "precision": "fp32", "schedule": "constant",
-            "model.code-dim": 8, "model.depth": 2, "model.width": 32, "model.num-heads": 2, "model.grid-size": 4, "model.ffn-multiple-of": 16, "model.denoiser-depth": 1,
+            "model.code-dim": 8, "model.depth": 2, "model.width": 32, "model.num-heads": 2, "model.grid-size": 4,
+            "model.ffn-multiple-of": 16, "model.denoiser-depth": 1,
             "model.denoiser-width": 32, "model.residual-dropout": 0, "model.ffn-dropout": 0,
         }  # fmt: skip
         return ["train", *(str(part) for name, value in options.items() for part in (f"--{name}", value)), *map(str, more)]
