@@ -32,6 +32,7 @@ def logged(level: int) -> Iterator[None]:
     root.setLevel(level)
     for name in LOUD_LIBRARIES:  # at INFO faiss lists the libraries that it tries to load
         logging.getLogger(name).setLevel(logging.INFO if level < logging.INFO else logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.INFO if level < logging.INFO else logging.ERROR)  # every retry is a warning
     progress.quiet(level > logging.INFO)
     try:
         yield

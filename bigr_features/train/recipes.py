@@ -2,7 +2,8 @@
 
 Nano sizes train well within an hour on two CPU cores by the defaults. The large ones are trained as published: BiGR by Table 7 of
 arXiv:2410.14672 and its scripts, the systems with a softmax over bits by arXiv:2410.16257 (ELM), LlamaGen and its tokenizer by
-arXiv:2406.06525. Steps are epochs of the 1,281,167 images of ImageNet.
+arXiv:2406.06525. bigr_l_t2i, whose training nobody published, has the settings of bigr_l. Steps are epochs of the 1,281,167 images of
+ImageNet.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ GENERATOR_RECIPES: dict[str, dict] = {
     "bigr_xxl": _BIGR_512,
     "bigr_xxl_d32": _BIGR_512,
     "bigr_l_512": _BIGR_512,
+    "bigr_l_t2i": dict(_LARGE, **_epochs(400, 1024)),
     "llamagen_b": _LLAMAGEN,
     "llamagen_l": _LLAMAGEN,
     "bigr_l_cat_ar": _SOFTMAX,
