@@ -12,7 +12,7 @@ from bigr_features.cli import main
 from bigr_features.cli.models import parse_arguments
 from bigr_features.features.store import FeatureStore
 
-from ..train.processes import command
+from ..processes import command
 
 NANO = shlex.split("extract --model bigr_nano --model-args depth=2 width=32 num_heads=2 --random")
 DIGITS = shlex.split("--source sample:digits --limit 24 --shard-size 8 --device cpu --threads 1")

@@ -11,7 +11,7 @@ from PIL import Image
 from bigr_features.checkpoints import load_model
 from bigr_features.cli import main
 
-from ..train.processes import command
+from ..processes import command
 from ..train.small import logged
 
 TINY = shlex.split("--batch-size 8 --steps 2 --validation 10 --validate-every 2 --log-every 1 --device cpu --threads 1")

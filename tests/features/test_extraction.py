@@ -30,7 +30,7 @@ from bigr_features.features.readout import item_generator
 from bigr_features.features.store import FeatureStore
 from bigr_features.functional.masking import lowest
 
-from ..train.processes import kill_when, start
+from ..processes import kill_when, start
 
 DIGITS = ExtractionSettings(source="sample:digits", limit=50, shard_size=20, batch_size=8)
 

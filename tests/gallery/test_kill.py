@@ -12,7 +12,7 @@ import pytest
 
 from bigr_features import Gallery
 
-from ..train.processes import kill_when, start
+from ..processes import kill_when, start
 from .test_gallery import names, vectors
 
 STEPS = 100

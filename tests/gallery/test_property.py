@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bigr_features import Gallery
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.gallery.test_property"])
+from ..processes import start
+
 DIM = 8
 KEYS = st.lists(st.integers(0, 99), max_size=40)
 CHANGES = ["add", "update", "remove", "compact", "index", "reembed"]
@@ -106,9 +106,8 @@ class Sequences(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.gallery = Gallery.create(self.folder / "g", embedding={"scale": 1})
-        self.channel, other = SERVER.Pipe()
-        self.reader = SERVER.Process(target=read_on, args=(str(self.folder / "g"), other))
-        self.reader.start()
+        self.channel, other = multiprocessing.Pipe()
+        self.reader = start(read_on, str(self.folder / "g"), other)
 
     def teardown(self):
         try:
@@ -148,8 +147,7 @@ class Sequences(RuleBasedStateMachine):
     @rule(name=st.sampled_from(CHANGES), picked=KEYS, wait=KILL)
     def kill(self, name, picked, wait):
         keys, after = self.planned(name, picked)
-        process = SERVER.Process(target=do, args=(str(self.folder / "g"), name, keys, self.version))
-        process.start()
+        process = start(do, str(self.folder / "g"), name, keys, self.version)
         generation = self.gallery.generation
         end = time.monotonic() + 10
         while process.is_alive() and not (self.folder / "g" / "writer.json").exists() and time.monotonic() < end:
@@ -184,9 +182,8 @@ TestSequences.settings = settings(
 def test_a_reader_beside_a_busy_writer(tmp_path, monkeypatch):
     monkeypatch.setattr("bigr_features.gallery.writing.TOMBSTONES", 20)
     gallery, draw = Gallery.create(tmp_path / "g", embedding={"scale": 1}), random.Random(0)
-    channel, other = SERVER.Pipe()
-    reader = SERVER.Process(target=read_on, args=(str(tmp_path / "g"), other))
-    reader.start()
+    channel, other = multiprocessing.Pipe()
+    reader = start(read_on, str(tmp_path / "g"), other)
     for step in range(60):
         known = [int(item) for item in gallery.ids]
         name = draw.choice(["add", "add", "update", "remove", "compact", "reembed"])

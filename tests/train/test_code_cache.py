@@ -20,7 +20,7 @@ from bigr_features.functional.packing import unpack_bits
 from bigr_features.train.code_cache import CodeCache, EncodeConfig, encode, to_images
 from bigr_features.train.run import read_config
 
-from .processes import command
+from ..processes import command
 from .small import TOKENIZER
 
 

@@ -9,7 +9,7 @@ import pytest
 from bigr_features.checkpoints import load_model
 from bigr_features.train import checkpoint
 
-from .processes import command
+from ..processes import command
 from .small import logged
 
 

@@ -13,7 +13,7 @@ from bigr_features.train import checkpoint
 from bigr_features.train.generator import train
 from bigr_features.train.tokenizer import train_tokenizer
 
-from .processes import kill_when, start
+from ..processes import kill_when, start
 from .small import logged
 
 pytestmark = pytest.mark.slow  # whole trainings in processes of their own

@@ -1,8 +1,10 @@
 """Imported once by the server from which killed processes are forked."""
 
 import accelerate  # noqa: F401
+import hypothesis  # noqa: F401
 import torch
 
+import bigr_features.gallery
 import bigr_features.train.generator
 import bigr_features.train.tokenizer  # noqa: F401
 

@@ -10,21 +10,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.train.preload"])
+_CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def start(function: Callable, config) -> multiprocessing.Process:
-    """A process that runs a training command; its imports are done already."""
-    process = _SERVER.Process(target=_run, args=(function, config))
+def start(function: Callable, *args) -> multiprocessing.Process:
+    """A process that runs a function of a test module or a training command; its imports are done already.
+
+    The server starts in the repository's root, also for a test that changed the working directory: another package in the environment may
+    have modules called `tests`, which would be the ones it knows.
+    """
+    here = os.getcwd()
+    os.chdir(Path(__file__).parents[1])
+    try:
+        forkserver.set_forkserver_preload(["tests.preload"])
+        forkserver.ensure_running()
+    finally:
+        os.chdir(here)
+    process = _CONTEXT.Process(target=function, args=args)
     process.start()
     return process
-
-
-def _run(function: Callable, config) -> None:
-    function(config)
 
 
 def kill_when(process: multiprocessing.Process, ready: Callable[[], bool], limit: float = 120) -> bool:
