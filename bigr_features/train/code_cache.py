@@ -56,13 +56,13 @@ def encode(config: EncodeConfig) -> CodeCache | None:
     codes = stored_codes(tokenizer)
     identity = checkpoints.fingerprint(tokenizer)
     channels = tokenizer.config.channels
-    config, _ = settled(config, device, (9 * channels, channels), goes_on=True)
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
     size = tokenizer.image_size
     images = open_images(
         config.source, config.split, size=side_for(size, config.views), in_chans=tokenizer.in_chans, limit=config.limit,
         labelled=config.labels,
     )  # fmt: skip
+    config, _ = settled(config, device, (9 * channels, channels), goes_on=True)  # last, so that processes see what the first one chose
     writer = ShardWriter(
         config.out,
         CACHE,

@@ -55,8 +55,13 @@ def settled_for_all(accelerator, config, shape: tuple[int, int]):
 
 
 def _recorded(out: Path) -> str | None:
-    """What the config.json of a run says, if there is one that can be read."""
-    try:
-        return json.loads((out / "config.json").read_text())["settings"]["precision"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """What the manifest.json of a cache or the config.json of a run says, if there is one that can be read."""
+    for name, keys in (("manifest.json", ("precision",)), ("config.json", ("settings", "precision"))):
+        try:
+            found = json.loads((out / name).read_text())
+            for key in keys:
+                found = found[key]
+            return found
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None

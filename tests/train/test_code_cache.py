@@ -98,7 +98,7 @@ def test_no_rank_waits_for_another(config):
     """A barrier would never be passed here: the other process of the two does not exist."""
     done = command(
         *("encode", "--tokenizer", config.tokenizer, "--source", config.source, "--out", config.out, "--limit", 50),
-        *("--shard-size", 20, "--device", "cpu", "--threads", 1),
+        *("--shard-size", 20, "--device", "cpu", "--threads", 1, "--precision", config.precision),
         environment={"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
     )
     assert done.returncode == 0, done.stderr

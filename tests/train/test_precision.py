@@ -65,7 +65,8 @@ def test_a_slower_precision_that_is_asked_for_runs_and_is_said(machine, train_co
     assert "bf16 product takes 11.0 times as long as fp32" in caplog.text
 
 
-def test_a_cache_keeps_its_precision(machine, tokenizer_folder, tmp_path):
+@pytest.mark.parametrize("begun_by", ["this process", "another rank"])
+def test_a_cache_keeps_its_precision(begun_by, machine, tokenizer_folder, tmp_path):
     config = EncodeConfig(
         tokenizer=tokenizer_folder, source="sample:digits", out=tmp_path / "codes", limit=64, shard_size=32, device="cpu", threads=1
     )
@@ -74,6 +75,8 @@ def test_a_cache_keeps_its_precision(machine, tokenizer_folder, tmp_path):
     codes = CodeCache(config.out).read(torch.arange(64).numpy())
     for path in config.out.glob("*00001*"):
         path.unlink()
+    if begun_by == "another rank":
+        (config.out / "config.json").unlink()  # which only the first rank writes
     machine(11.0)
     encode(config)  # goes on, in the precision of the shard that is there
     assert settings_of(config.out) == "bf16"
