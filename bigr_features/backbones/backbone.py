@@ -104,7 +104,7 @@ class BiGRBackbone(nn.Module):
         if feature_tokens == "shifted" and not generator.causal:
             raise ValueError("feature_tokens='shifted' feeds what a causal generator is trained on, but this one is masked; leave it out.")
         dd = {"device": device, "dtype": dtype}
-        layer = max(generator.depth // 2 - 1, 0) if feature_layer is None else resolve_layers(feature_layer, generator.depth)[0]
+        layer = generator.middle_layer if feature_layer is None else resolve_layers(feature_layer, generator.depth)[0]
         if not generative:
             generator = generator.replace(depth=layer + 1)
         self.tokenizer = TOKENIZERS[type(tokenizer)](tokenizer.replace(in_chans=in_chans), **dd)

@@ -265,6 +265,11 @@ class GeneratorConfig(Config):
         return self.class_dropout == 1
 
     @property
+    def middle_layer(self) -> int:
+        """0-based index of the middle block, whose outputs are the features unless another is named."""
+        return max(self.depth // 2 - 1, 0)
+
+    @property
     def ffn_width(self) -> int:
         """Hidden channels of the feed-forward."""
         return -(-(8 * self.width // 3) // self.ffn_multiple_of) * self.ffn_multiple_of

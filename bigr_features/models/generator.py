@@ -6,6 +6,8 @@ B batch, N = G * G tokens, K bits, S sub-codes a token, V classes of a sub-code,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -111,10 +113,17 @@ class BiGR(TokenTransformer):
         self._require_generative("condition")
         labels = self.source(labels, text)
         self._check_shapes(codes, labels, mask, mixed=label_weights is not None)
+        return self._condition(codes, labels, mask, label_weights)[0]
+
+    def _condition(
+        self, codes: Tensor, labels: Tensor | Captions | None, mask: Tensor | None, label_weights: Tensor | None = None, layer: int = -1
+    ) -> tuple[Tensor, Tensor]:
+        """The condition, and the residual stream (B, P n, D) of the tokens fed after block `layer`, in one pass."""
         tokens = self.order.inputs(self.token_vectors(codes, mask))
-        last = [len(self.trunk.blocks) - 1]
-        streams, prefix = self.run(self.conditioned(labels, label_weights), tokens, last, self.order.missing)
-        return self._positioned(self.trunk.norm(self.order.outputs(streams[0], prefix)))
+        last = len(self.trunk.blocks) - 1
+        wanted = sorted({layer % (last + 1), last})
+        streams, prefix = self.run(self.conditioned(labels, label_weights), tokens, wanted, self.order.missing)
+        return self._positioned(self.trunk.norm(self.order.outputs(streams[-1], prefix))), streams[0][:, prefix:]
 
     def _positioned(self, x: Tensor, start: int = 0) -> Tensor:
         """Normalised outputs for the tokens from index `start` on, as the head sees them."""
@@ -195,6 +204,7 @@ class BiGR(TokenTransformer):
         dropped: Tensor | None = None,
         num_hidden: int | None = None,
         check_values: bool = True,
+        stream_layer: int | None = None,
         generator: torch.Generator | None = None,
     ) -> LossTerms | CategoricalLossTerms:
         """The generative training loss: that of the head, over hidden tokens only; a causal generator predicts every token.
@@ -226,10 +236,12 @@ class BiGR(TokenTransformer):
         check_values : bool
             Whether to look at codes, labels and timesteps, for which the host waits for the device. Training turns it off, since its codes
             and draws are right by construction.
+        stream_layer : int, optional
+            0-based block whose residual stream the result shall have too, for a term of one's own on features.
 
         Returns
         -------
-        LossTerms (loss, bce, bit_accuracy) or CategoricalLossTerms (loss, cross_entropy, accuracy)
+        LossTerms (loss, bce, bit_accuracy, stream) or CategoricalLossTerms (loss, cross_entropy, accuracy, stream)
 
         Raises
         ------
@@ -266,7 +278,8 @@ class BiGR(TokenTransformer):
             if len(rows) == 0:
                 raise ValueError("the mask hides no token, so there is nothing to predict; hide at least one token.")
         seen = codes if seen_codes is None else seen_codes
-        condition = self.token_conditions(seen, labels, mask).flatten(0, 1)[rows]  # (M, P D)
+        condition, stream = self._condition(seen, labels, mask, layer=-1 if stream_layer is None else stream_layer)
+        condition = condition.reshape(batch * tokens, -1)[rows]  # (M, P D)
         hidden = codes.flatten(0, 1)[rows]  # (M, K) or (M,)
         if timesteps is not None:
             checks.check_timesteps(timesteps, (batch, tokens), self.config.num_timesteps, check_values)
@@ -280,7 +293,8 @@ class BiGR(TokenTransformer):
             if check_values:
                 checks.check_bits(noisy_codes)
             options["noisy_codes"] = noisy_codes.flatten(0, 1)[rows].flatten(0, -2)
-        return self.head_loss(condition, hidden, generator=generator, **options)
+        terms = self.head_loss(condition, hidden, generator=generator, **options)
+        return terms if stream_layer is None else replace(terms, stream=stream)
 
     def head_loss(self, condition: Tensor, codes: Tensor, **options) -> LossTerms | CategoricalLossTerms:
         """Loss of some tokens: their conditions (M, P D) and codes (M, K) or (M,)."""

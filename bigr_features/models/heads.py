@@ -27,11 +27,13 @@ class CategoricalLossTerms:
     loss : what is minimised, mean over predicted sub-codes, nats.
     cross_entropy : the same without label smoothing.
     accuracy : share of sub-codes whose most probable class is the right one; without gradient.
+    stream : (B, P N, D), the residual stream of the image tokens after the block asked for, or None.
     """
 
     loss: Tensor
     cross_entropy: Tensor
     accuracy: Tensor
+    stream: Tensor | None = None
 
 
 @dataclass

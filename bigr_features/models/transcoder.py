@@ -38,11 +38,13 @@ class LossTerms:
     loss : what is minimised: bce + aux_weight * auxiliary term, mean over hidden tokens and bits, nats.
     bce : its cross-entropy part, weighting included.
     bit_accuracy : share of the bits of hidden tokens whose clean value the logits get right; without gradient.
+    stream : (B, P N, D), the residual stream of the image tokens after the block asked for, or None.
     """
 
     loss: Tensor
     bce: Tensor
     bit_accuracy: Tensor
+    stream: Tensor | None = None
 
 
 class TimeEmbedding(nn.Module):

@@ -37,6 +37,7 @@ from .run import Run, names_of_class
 from .sampler import BatchSampler, SampledBatch, hold_out
 from .schedule import learning_rate_factor, set_learning_rate
 from .settings import TrainConfig
+from .two_views import TwoViews, check_views, view_layer
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +55,24 @@ FREE = (
 class GeneratorLoss(nn.Module):
     """The training loss as a forward pass: a module of its own, because that is what data-parallel wrappers wrap."""
 
-    def __init__(self, model: BiGR, precision: str = "fp32"):
+    def __init__(self, model: BiGR, precision: str = "fp32", pooled_layer: int | None = None):
         super().__init__()
         self.model = model
         self.precision = precision
+        self.pooled_layer = pooled_layer
 
     def forward(self, codes: Tensor, labels: Tensor | Captions | None, draws: Draws) -> tuple[Tensor, ...]:
-        """The terms that the head names, the loss first, of codes (B, N, K) or (B, N) and labels (B,) or captions, all draws given."""
+        """The terms that the head names, the loss first, of codes (B, N, K) or (B, N) and labels (B,) or captions, all draws given.
+
+        With a `pooled_layer` the features (B, D) after that block, averaged over tokens, come after them.
+        """
         kernel = attention_kernel(codes.device, self.precision)
         if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
             kernel = nullcontext()
         with autocast(codes.device, self.precision), kernel:
-            terms = self.model.loss(codes, labels, **draws.loss_arguments(codes))
-        return tuple(getattr(terms, name) for name in self.model.head.loss_names)
+            terms = self.model.loss(codes, labels, stream_layer=self.pooled_layer, **draws.loss_arguments(codes))
+        pooled = () if terms.stream is None else (terms.stream.float().mean(1),)
+        return (*(getattr(terms, name) for name in self.model.head.loss_names), *pooled)
 
 
 def train(config: TrainConfig) -> Path:
@@ -80,7 +86,7 @@ def train(config: TrainConfig) -> Path:
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
     with accelerator.main_process_first():
         data = _open_data(config, tokenizer, tokenizer_identity)
-    _check_fit(config, data, tokenizer)
+    _check_fit(config, data, tokenizer, accelerator.num_processes)
     train_items, held_out = hold_out(len(data), config.validation, config.seed)
     free = FREE if config.schedule == "cosine" else (*FREE, "steps")
     identity = {"fingerprint of the tokenizer": tokenizer_identity, "fingerprint of the data": data.identity}
@@ -109,9 +115,11 @@ def train(config: TrainConfig) -> Path:
     if config.compile:
         model.trunk.compile()
         getattr(model.head, "denoiser", model.head).compile(dynamic=True)
-    module = GeneratorLoss(model, config.precision)
+    paired = config.two_view_weight > 0
+    module = GeneratorLoss(model, config.precision, view_layer(config) if paired else None)
     module = distributed.shard(module, model.trunk.blocks) if config.fsdp else accelerator.prepare(module)
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.betas)
+    two_views = TwoViews(config, accelerator) if paired else None
     ema = EMA(model, config.ema_decay, config.ema_warmup)
     generator = torch.Generator().manual_seed(config.seed)  # of the CPU: see `draws`
     checkpoint.seed(config.seed + accelerator.process_index)  # dropout
@@ -119,6 +127,8 @@ def train(config: TrainConfig) -> Path:
     first, best, last_good = 0, None, None
     if run.state is not None:
         first, best = state.restore(run.state, model, optimizer, ema, generator, accelerator)
+        if two_views is not None:
+            two_views.load_state_dict(run.state["two_views"])
         run.state, last_good = None, first
         log.info("continuing after step %d", first)
     run.start_trackers(accelerator)
@@ -126,7 +136,7 @@ def train(config: TrainConfig) -> Path:
         checkpoints.save_model(tokenizer, run.path / "tokenizer")
 
     mine = distributed.share(accelerator, config.batch_size)
-    sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed)
+    sampler = BatchSampler(train_items, range(first, config.steps), config.batch_size, mine, data.num_views, config.seed, paired)
     batches = data.batches(sampler, device)
     steps = range(first + 1, config.steps + 1)
     bar = progress(steps, initial=first, total=config.steps, unit="step", desc="training", shown=main)
@@ -143,13 +153,20 @@ def train(config: TrainConfig) -> Path:
         totals: dict[str, Tensor] = {}
         for last, part in distributed.parts(len(codes), config.micro_batches):
             with nullcontext() if last else accelerator.no_sync(module):
-                terms = module(codes[part], None if labels is None else labels[part], draws.part(part))
-                accelerator.backward(terms[0] / config.micro_batches)
-            for name, value in zip(model.head.loss_names, terms, strict=True):
+                found = module(codes[part], None if labels is None else labels[part], draws.part(part))
+                terms = dict(zip(model.head.loss_names, found, strict=False))
+                loss = terms["loss"]
+                if two_views is not None:
+                    terms |= two_views.terms(found[-1])
+                    loss = loss + terms["two_view"]
+                accelerator.backward(loss / config.micro_batches)
+            for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach() / config.micro_batches
         norm = distributed.clip_gradients(model, config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
+        if two_views is not None:
+            two_views.step(factor, config.max_grad_norm)
         ema.update(step)
         monitor.add(step, totals, norm)
         estimate.after(step)
@@ -178,7 +195,8 @@ def train(config: TrainConfig) -> Path:
                 run.save_picture(accelerator, step, images, columns, f"generated{guided(config)}", captions)
         if interruption.asked() or checkpoint.due(config, step, improved):
             monitor.check(last_good)
-            state.save(run, step, best, model, optimizer, ema, generator, accelerator)
+            more = {} if two_views is None else {"two_views": two_views.state_dict()}
+            state.save(run, step, best, model, optimizer, ema, generator, accelerator, more)
             last_good = step
     with ema.swapped():
         averaged = distributed.model_state(model)
@@ -203,7 +221,7 @@ def validate(module: nn.Module, model: BiGR, data, items: np.ndarray, config: Tr
     for chunk, mine, (codes, labels) in zip(chunks, shares, data.batches(sampler, accelerator.device), strict=True):
         draws = draw(model, len(chunk), generator, config.timesteps_per_token).part(mine).to(accelerator.device)
         draws.dropped = torch.zeros_like(draws.dropped)
-        total += torch.stack(module(codes, labels, draws)).float() * (len(chunk) / count)
+        total += torch.stack(module(codes, labels, draws)[: len(total)]).float() * (len(chunk) / count)
     means = distributed.mean_over_processes(accelerator, total).tolist()
     return dict(zip(model.head.loss_names, means, strict=True))
 
@@ -274,8 +292,9 @@ def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identit
     )  # fmt: skip
 
 
-def _check_fit(config: TrainConfig, data, tokenizer: ImageTokenizer) -> None:
+def _check_fit(config: TrainConfig, data, tokenizer: ImageTokenizer, num_processes: int) -> None:
     model = config.model
+    check_views(config, data.num_views, num_processes)
     if config.timesteps_per_token < 1:
         raise ValueError(f"timesteps_per_token={config.timesteps_per_token}; expected 1 or more.")
     if config.timesteps_per_token > 1 and model.categorical:

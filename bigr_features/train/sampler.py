@@ -30,6 +30,7 @@ class BatchSampler:
     part : which of them are this process's.
     num_views : how many views an item has; one is drawn for each.
     seed : of order and views.
+    paired : give two different views of each item, side by side, and half as many items a step.
     """
 
     items: np.ndarray
@@ -38,14 +39,19 @@ class BatchSampler:
     part: slice
     num_views: int
     seed: int
+    paired: bool = False
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[SampledBatch]:
         for step in self.steps:
-            positions = batch_positions(len(self.items), self.batch_size, step, self.seed)
-            views = choices(self.batch_size, self.num_views, step, self.seed)
+            if self.paired:
+                positions = batch_positions(len(self.items), self.batch_size // 2, step, self.seed).repeat(2)
+                views = two_choices(self.batch_size // 2, self.num_views, step, self.seed)
+            else:
+                positions = batch_positions(len(self.items), self.batch_size, step, self.seed)
+                views = choices(self.batch_size, self.num_views, step, self.seed)
             yield SampledBatch(step, self.items[positions[self.part]], views[self.part])
 
 
@@ -100,3 +106,10 @@ def choices(count: int, num_choices: int, step: int, seed: int) -> np.ndarray:
     if num_choices == 1:
         return np.zeros(count, dtype=np.int64)
     return np.random.default_rng([seed, 3, step]).integers(num_choices, size=count)
+
+
+def two_choices(count: int, num_choices: int, step: int, seed: int) -> np.ndarray:
+    """Random integers as `choices` gives them, (2 count,): for each item two different ones, side by side."""
+    first = choices(count, num_choices, step, seed)
+    second = (first + 1 + np.random.default_rng([seed, 5, step]).integers(num_choices - 1, size=count)) % num_choices
+    return np.stack([first, second], 1).ravel()

@@ -301,6 +301,11 @@ class TrainConfig(RunSettings):
     bit_flips : float
         Probability that the trunk sees a bit of a visible token turned over, as in a denoising autoencoder; 0, BiGR's, for none. Of models
         on bits.
+    two_view_weight : float
+        Weight of a second term that makes the pooled features of two views of an image alike (VICReg, arXiv:2105.04906); 0 for none.
+        The views are different ones of the cache (flip, ten_crop); a batch then holds half as many images, each twice.
+    two_view_layer : int, optional
+        0-based block whose features that term sees, those of hidden tokens included; the middle block by default.
     timesteps_per_token : int
         Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
         work in the transcoder alone (4 in MAR, arXiv:2406.11838).
@@ -340,6 +345,8 @@ class TrainConfig(RunSettings):
     weights: Path | None = None
     mask_distribution: Literal["cosine", "truncated_normal"] = "cosine"
     bit_flips: float = 0.0
+    two_view_weight: float = 0.0
+    two_view_layer: int | None = None
     timesteps_per_token: int = 1
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
