@@ -52,6 +52,9 @@ class GeneratorConfig(Config):
     input_positions : bool
         Add a learned position to every token before the first block, as ViT does, besides the rotary positions. The released models do
         without: their tokens learn where they lie from their neighbours.
+    visible_blocks : int
+        Blocks at the start that see visible tokens only, as the encoders of MAE and MAGE do (arXiv:2111.06377, 2211.09117): less work in
+        training, and features that have met no hidden tokens. Hidden tokens join in the block after. 0, BiGR's, for none.
     causal : bool
         Causal attention (autoregressive systems) instead of bidirectional.
     adaln : bool
@@ -98,6 +101,7 @@ class GeneratorConfig(Config):
     text: TextConfig | None = None
     num_cond_tokens: int = 1
     input_positions: bool = False
+    visible_blocks: int = 0
     causal: bool = False
     adaln: bool = True
     ffn_multiple_of: int = 256
@@ -224,6 +228,12 @@ class GeneratorConfig(Config):
             check_positive(self, "mask_levels")
             if self.causal:
                 raise ValueError(f"mask_levels={self.mask_levels}, but a causal generator hides nothing; leave it out.")
+        if not 0 <= self.visible_blocks < self.depth:
+            raise ValueError(
+                f"visible_blocks={self.visible_blocks}; expected 0 to depth - 1 = {self.depth - 1}: hidden tokens need a block."
+            )
+        if self.visible_blocks and self.causal:
+            raise ValueError(f"visible_blocks={self.visible_blocks}, but a causal generator hides nothing; leave it out.")
 
     def without_derived(self) -> GeneratorConfig:
         """A copy in which vocab_size is None where it follows from the bits, and num_classes the default where there are none."""

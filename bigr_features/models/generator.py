@@ -122,7 +122,7 @@ class BiGR(TokenTransformer):
         tokens = self.order.inputs(self.token_vectors(codes, mask))
         last = len(self.trunk.blocks) - 1
         wanted = sorted({layer % (last + 1), last})
-        streams, prefix = self.run(self.conditioned(labels, label_weights), tokens, wanted, self.order.missing)
+        streams, prefix = self.run(self.conditioned(labels, label_weights), tokens, wanted, self.order.missing, mask)
         return self._positioned(self.trunk.norm(self.order.outputs(streams[-1], prefix))), streams[0][:, prefix:]
 
     def _positioned(self, x: Tensor, start: int = 0) -> Tensor:

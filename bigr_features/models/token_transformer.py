@@ -119,14 +119,23 @@ class TokenTransformer(nn.Module):
         vector = self.class_vector(labels, label_weights)
         return Condition(vector.expand(-1, self.num_prefix, -1), vector)
 
-    def run(self, condition: Condition, tokens: Tensor, layers: list[int], missing: int = 0) -> tuple[list[Tensor], int]:
-        """Residual streams after blocks `layers` of token vectors (B, P n, D) behind a condition, and the length of the prefix."""
+    def run(
+        self, condition: Condition, tokens: Tensor, layers: list[int], missing: int = 0, mask: Tensor | None = None
+    ) -> tuple[list[Tensor], int]:
+        """Residual streams after blocks `layers` of token vectors (B, P n, D) behind a condition, and the length of the prefix.
+
+        The mask (B, n) counts with `visible_blocks` only: the vectors of hidden tokens say themselves what they are.
+        """
         batch, count, prefix = len(tokens), tokens.shape[1], condition.prefix.shape[1]
         x = torch.cat([condition.prefix.expand(batch, -1, -1), tokens], dim=1)
         visible = condition.visible
         if visible is not None:
             visible = torch.cat([visible.expand(batch, -1), visible.new_ones(batch, count)], dim=1)
-        return self.trunk(x, condition.vector, layers, missing, self.num_prefix_slots - prefix, visible), prefix
+        hidden = None
+        if mask is not None and self.config.visible_blocks:
+            hidden = mask.repeat_interleave(self.positions_per_token, 1)
+            hidden = torch.cat([hidden.new_zeros(batch, prefix), hidden], dim=1)
+        return self.trunk(x, condition.vector, layers, missing, self.num_prefix_slots - prefix, visible, hidden), prefix
 
     def token_vectors(self, codes: Tensor, mask: Tensor | None = None, start: int = 0) -> Tensor:
         """Vectors (B, P n, D) of the codes of n tokens from index `start` on."""
@@ -198,7 +207,7 @@ class TokenTransformer(nn.Module):
             raise ValueError("shifted=True feeds what a causal generator is trained on, but this one is masked; leave it out.")
         tokens = self.token_vectors(codes, mask)
         order = sorted(set(wanted))
-        found, prefix = self.run(self.conditioned(labels), tokens[:, :-1] if shifted else tokens, order, int(shifted))
+        found, prefix = self.run(self.conditioned(labels), tokens[:, :-1] if shifted else tokens, order, int(shifted), mask)
         start = 0 if return_prefix else prefix - int(shifted)
         streams = dict(zip(order, found, strict=True))
         return [streams[layer][:, start:] for layer in wanted]

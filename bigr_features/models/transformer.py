@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ..functional.rope import apply_rope, rope_table
 from .config import GeneratorConfig
 from .constants import ConstantTable
+from .visible import join_hidden, take_visible
 
 
 class Attention(nn.Module):
@@ -162,6 +163,7 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList([block(config, drop_path[i], **dd) for i in range(config.depth)])
         self.norm = nn.RMSNorm(config.width, eps=config.norm_eps, **dd)
         self.gate_init = config.gate_init
+        self.visible_blocks = config.visible_blocks
         self.grad_checkpointing = False
 
     @staticmethod
@@ -184,7 +186,14 @@ class Trunk(nn.Module):
             nn.init.zeros_(self.modulation.proj.bias)
 
     def forward(
-        self, x: Tensor, condition: Tensor, layers: list[int], missing: int = 0, skip: int = 0, visible: Tensor | None = None
+        self,
+        x: Tensor,
+        condition: Tensor,
+        layers: list[int],
+        missing: int = 0,
+        skip: int = 0,
+        visible: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> list[Tensor]:
         """Residual streams (B, S, D) after each of the blocks `layers`, without the final norm, in one pass to the last of them.
 
@@ -202,19 +211,28 @@ class Trunk(nn.Module):
             Positions that x lacks at the beginning: of shorter captions.
         visible : Tensor (B, S) bool, optional
             False at positions that no position attends to.
+        hidden : Tensor (B, S) bool, optional
+            With `visible_blocks`, positions that join after so many blocks; the streams before hold their learned vectors.
         """
         modulation = self.modulation(condition) if self.modulation is not None else None
         rope = self.rope.table[skip:] if missing == 0 else self.rope.table[skip:-missing]
         keys = visible[:, None, None] if visible is not None else None  # (B, 1, 1, S)
         streams: list[Tensor] = []
+        start, all_rope, all_keys = x, rope, keys
+        index: Tensor | None = None
+        joining = self.visible_blocks if hidden is not None else 0
+        if hidden is not None and joining > 0:
+            x, rope, keys, index = take_visible(x, rope, keys, hidden)
         for i, block in enumerate(self.blocks):
             if i <= layers[-1]:
+                if hidden is not None and joining > 0 and i == joining:
+                    x, rope, keys = join_hidden(x, start, hidden, index), all_rope, all_keys
                 if self.grad_checkpointing and not torch.jit.is_scripting():
                     x = checkpoint(block, x, modulation, rope, None, 0, keys, use_reentrant=False)
                 else:
                     x = block(x, modulation, rope, None, 0, keys)
                 if i in layers:
-                    streams.append(x)
+                    streams.append(join_hidden(x, start, hidden, index) if hidden is not None and i < joining else x)
         return streams
 
     @torch.jit.unused
