@@ -37,7 +37,10 @@ class ClassifyConfig(PrintingOptions):
     mask_ratios : tuple of float
         Shares of tokens that are hidden and scored, in (0, 1], to choose from; of masked generators.
     num_masks : int
-        Masks per image; one at mask ratio 1, where all are alike; of masked generators.
+        Masks per image, for --num-groups 1; one at mask ratio 1, where all are alike; of masked generators.
+    num_groups : tuple of int
+        Groups in which the hidden tokens are scored, each given those before it (chain rule), to choose from. More than one group is tried
+        at mask ratio 1 with one random order. Of masked generators.
     timesteps : tuple of int
         Noise levels to choose from; by default an eighth, a quarter, a half and all of the model's. Their sum is tried too. Of models
         with the Bernoulli transcoder.
@@ -68,6 +71,7 @@ class ClassifyConfig(PrintingOptions):
     model_args: tuple[str, ...] = ()
     mask_ratios: tuple[float, ...] = (0.75, 0.9, 1.0)
     num_masks: int = 8
+    num_groups: tuple[int, ...] = (1, 8)
     timesteps: tuple[int, ...] = ()
     choose_on: int = 500
     train_split: str = "train"
@@ -109,20 +113,21 @@ def classify(config: ClassifyConfig) -> None:
     tried, best = [], None
     for settings in candidates:
         scores = _scores(config, model, codes, settings)
-        for name, matrix in _levels(scores, settings):
+        for level, matrix in _levels(scores, settings):
             temperature = fit_temperature(matrix, images.labels)
             found = generative_classifier(matrix, images.labels, temperature=temperature)
-            row = {"mask_ratio": settings.get("mask_ratio"), "timestep": name, "accuracy": found["top1"], "nll": found["nll"]}
+            row = {name: settings.get(name) for name in ("mask_ratio", "num_groups")}
+            row |= {"timestep": level, "accuracy": found["top1"], "nll": found["nll"]}
             tried.append(row)
             if best is None or (row["accuracy"], -row["nll"]) > (best[0]["accuracy"], -best[0]["nll"]):
-                best = row, {**settings, **({"timesteps": (name,)} if isinstance(name, int) else {})}, temperature
+                best = row, {**settings, **({"timesteps": (level,)} if isinstance(level, int) else {})}, temperature
     row, settings, temperature = best
     log.info("chosen on %d training images: %s", len(images), _described(row))
 
     test = _images(config, model, config.data, config.test_split, config.limit)
     check_classes(model.generator, test.labels)
     scores = _scores(config, model, _codes(model, test, config.batch_size), settings).mean(-1)
-    passes = settings.get("num_masks", 1) * scores.shape[1]
+    passes = settings.get("num_masks", 1) * settings.get("num_groups", 1) * scores.shape[1]
     protocol = {
         "model": config.model, "weights": "pretrained" if config.weights is None else str(config.weights.name), "data": config.data,
         "chosen_on": len(images), **row, "settings": {**settings, "seed": config.seed}, "trunk_passes_per_image": passes,
@@ -146,11 +151,11 @@ def classify(config: ClassifyConfig) -> None:
 
 def _candidates(config: ClassifyConfig, generator) -> list[dict]:
     """Settings of `class_log_likelihoods` to try, as this generator takes them; options that it has no use for are refused."""
-    given = {name: getattr(config, name) for name in ("mask_ratios", "num_masks", "timesteps")}
+    given = {name: getattr(config, name) for name in ("mask_ratios", "num_masks", "num_groups", "timesteps")}
     default = {name: getattr(ClassifyConfig, name) for name in given}
     changed = [name for name in given if given[name] != default[name]]
     for names, useless, reason in (
-        (("mask_ratios", "num_masks"), generator.causal, "is causal: it scores every token once, from those before it"),
+        (("mask_ratios", "num_masks", "num_groups"), generator.causal, "is causal: it scores every token once, from those before it"),
         (("timesteps",), generator.categorical, f"has head={generator.head!r}, and no noise levels"),
     ):
         wrong = [name for name in names if useless and name in changed]
@@ -162,9 +167,15 @@ def _candidates(config: ClassifyConfig, generator) -> list[dict]:
         levels["timesteps"] = config.timesteps or tuple(sorted({max(1, steps // part) for part in (8, 4, 2, 1)}))
     if generator.causal:
         return [levels]
-    if not config.mask_ratios:
-        raise ValueError("--mask-ratios is empty; give one or more shares in (0, 1].")
-    return [{"mask_ratio": ratio, "num_masks": 1 if ratio == 1 else config.num_masks, **levels} for ratio in config.mask_ratios]
+    for name in ("mask_ratios", "num_groups"):
+        if not getattr(config, name):
+            raise ValueError(f"--{name.replace('_', '-')} is empty; give one value or more.")
+    found = []
+    for groups in config.num_groups:
+        for ratio in config.mask_ratios if groups == 1 else (1.0,):
+            masks = config.num_masks if groups == 1 and ratio < 1 else 1
+            found.append({"mask_ratio": ratio, "num_masks": masks, "num_groups": groups, **levels})
+    return found
 
 
 def _images(config: ClassifyConfig, model, source: str, split: str, limit: int | None, labelled: bool = True):
@@ -210,7 +221,7 @@ def _levels(scores: np.ndarray, settings: dict) -> list[tuple[int | str | None, 
 
 
 def _described(row: dict) -> str:
-    words = [f"{name.replace('_', ' ')} {row[name]}" for name in ("mask_ratio", "timestep") if row[name] is not None]
+    words = [f"{name.replace('_', ' ')} {row[name]}" for name in ("mask_ratio", "num_groups", "timestep") if row[name] is not None]
     return ", ".join([*words, f"accuracy {100 * row['accuracy']:.1f} %"])
 
 

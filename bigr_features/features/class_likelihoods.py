@@ -2,7 +2,8 @@
 
 A generator conditioned on classes is a classifier by Bayes' rule (diffusion classifiers, arXiv:2303.16203). BiGR's likelihood of hidden
 tokens needs no sampling: the bits are independent given the condition vector, so one pass of the trunk under a fixed mask scores them all.
-n images, C classes, N tokens, h of them hidden, K bits, L noise levels
+By the chain rule the hidden tokens can be scored group by group, each given those before, as they would be drawn.
+n images, C classes, N tokens, h of them scored in a pass, K bits, L noise levels
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ..functional.inference import autocast, evaluating
 from ..functional.progress import progress as counter
+from ..functional.schedules import reveal_counts
 from ..models.generator import BiGR
 
 MASK_RATIO, NUM_MASKS = 0.9, 8
@@ -28,6 +30,8 @@ class LikelihoodSettings:
 
     mask_ratio : share of tokens that are hidden and scored, in (0, 1]; None in a causal generator, which scores every token.
     num_masks : masks whose scores are added; None in a causal generator.
+    num_groups : groups in which the hidden tokens of a mask are scored, each given the ones before it, at random places, few tokens first
+        (cosine); 1 scores all of them at once. None in a causal generator.
     timesteps : noise levels 1..T whose scores are added, for the Bernoulli transcoder; None otherwise.
     seed : of masks and noise.
     """
@@ -36,6 +40,7 @@ class LikelihoodSettings:
     num_masks: int | None
     timesteps: tuple[int, ...] | None
     seed: int = 0
+    num_groups: int | None = None
 
     @classmethod
     def of(
@@ -45,8 +50,9 @@ class LikelihoodSettings:
         num_masks: int | None = None,
         timesteps: Sequence[int] | None = None,
         seed: int = 0,
+        num_groups: int | None = None,
     ) -> LikelihoodSettings:
-        """Settings with the defaults of a generator: masks 0.9, 8 of them; the noise level half way.
+        """Settings with the defaults of a generator: masks 0.9, 8 of them, scored at once; the noise level half way.
 
         Raises
         ------
@@ -55,8 +61,10 @@ class LikelihoodSettings:
         """
         config = generator.config
         if config.causal:
-            if mask_ratio is not None or num_masks is not None:
-                raise ValueError("mask_ratio and num_masks are for masked generators; this one is causal and scores every token once.")
+            if mask_ratio is not None or num_masks is not None or num_groups is not None:
+                raise ValueError(
+                    "mask_ratio, num_masks and num_groups are for masked generators; this one is causal and scores every token once."
+                )
         else:
             mask_ratio = MASK_RATIO if mask_ratio is None else mask_ratio
             num_masks = NUM_MASKS if num_masks is None else num_masks
@@ -64,6 +72,12 @@ class LikelihoodSettings:
                 raise ValueError(f"mask_ratio={mask_ratio}; expected a number in (0, 1]: the share of tokens that are scored.")
             if num_masks < 1:
                 raise ValueError(f"num_masks={num_masks}; expected 1 or more.")
+            num_groups = 1 if num_groups is None else num_groups
+            if not 1 <= num_groups <= hidden_tokens(config.num_tokens, mask_ratio):
+                raise ValueError(
+                    f"num_groups={num_groups}; expected 1 to {hidden_tokens(config.num_tokens, mask_ratio)}, the tokens that mask_ratio="
+                    f"{mask_ratio} hides."
+                )
         if config.categorical:
             if timesteps is not None:
                 raise ValueError(f"timesteps are noise levels of the Bernoulli transcoder; head={config.head!r} has none, leave them out.")
@@ -73,11 +87,21 @@ class LikelihoodSettings:
             if wrong or not timesteps:
                 given = f"timestep {wrong[0]} is" if wrong else "timesteps are"
                 raise ValueError(f"{given} {'out of range' if wrong else 'empty'}; give noise levels in 1..{config.num_timesteps}.")
-        return cls(mask_ratio, num_masks, timesteps, seed)
+        return cls(mask_ratio, num_masks, timesteps, seed, num_groups)
+
+    @property
+    def passes(self) -> int:
+        """Passes of the trunk for an image and a class."""
+        return (self.num_masks or 1) * (self.num_groups or 1)
 
     def as_dict(self) -> dict:
         """For results."""
         return asdict(self)
+
+
+def hidden_tokens(num_tokens: int, mask_ratio: float) -> int:
+    """Tokens that a mask hides: at least one."""
+    return max(1, math.floor(mask_ratio * num_tokens + 0.5))
 
 
 def check_classes(generator: BiGR, labels: np.ndarray | None = None) -> None:
@@ -104,6 +128,7 @@ def class_log_likelihoods(
     classes: Sequence[int] | None = None,
     mask_ratio: float | None = None,
     num_masks: int | None = None,
+    num_groups: int | None = None,
     timesteps: Sequence[int] | None = None,
     seed: int = 0,
     dtype: str = "fp32",
@@ -113,7 +138,8 @@ def class_log_likelihoods(
     """Mean log-likelihood of an image's hidden tokens under every class and noise level.
 
     Masks and noise are the same for every class, so that only the class makes a difference, and for every image; they do not depend on
-    the batch. The cost is num_masks x C passes of the trunk an image (1 x C in a causal generator), and L of the head for each of them.
+    the batch. The cost is num_masks x num_groups x C passes of the trunk an image (1 x C in a causal generator), and L of the head for
+    each of them.
 
     Parameters
     ----------
@@ -122,7 +148,7 @@ def class_log_likelihoods(
         As its tokenizer encodes images.
     classes : sequence of int, optional
         C classes to compare; all of the generator by default.
-    mask_ratio, num_masks, timesteps, seed : see `LikelihoodSettings`
+    mask_ratio, num_masks, num_groups, timesteps, seed : see `LikelihoodSettings`
     dtype : "fp32" or "bf16"
     batch_size : int
         Images a pass.
@@ -138,7 +164,7 @@ def class_log_likelihoods(
     ValueError
         For a generator trained without labels, unknown classes, or settings that it has no use for.
     """
-    settings = LikelihoodSettings.of(generator, mask_ratio, num_masks, timesteps, seed)
+    settings = LikelihoodSettings.of(generator, mask_ratio, num_masks, timesteps, seed, num_groups)
     check_classes(generator, None if classes is None else np.asarray(classes))
     generator.code_format.check(codes, generator.config.num_tokens)
     generator.code_format.check_values(codes)
@@ -152,51 +178,71 @@ def class_log_likelihoods(
         for start in range(0, len(codes), batch_size):
             rows = slice(start, start + batch_size)
             batch = codes[rows].to(weight.device)
-            for hidden, flips in plan:
+            for reading in plan:
                 with autocast(weight.device, dtype):
-                    scores = [_scores(generator, batch, label, hidden, flips, settings.timesteps) for label in classes]
+                    scores = [_scores(generator, batch, label, reading, settings.timesteps) for label in classes]
                 result[rows] += torch.stack(scores, 1).double().cpu().numpy()
                 bar.update(len(batch))
-    return result / len(plan)
+    return result / sum(reading.count for reading in plan)
 
 
-def _plan(generator: BiGR, settings: LikelihoodSettings) -> list[tuple[Tensor | None, Tensor | None]]:
-    """For each mask the indices (h,) of hidden tokens, None for all of a causal generator, and which bits noise turns over (L, h, K)."""
+@dataclass(frozen=True)
+class _Reading:
+    """What one pass hides and scores.
+
+    hidden : indices of hidden tokens; None in a causal generator.
+    scored : indices (h,) of those of them that are scored; None for all.
+    count : h.
+    flips : (L, h, K), which of their bits noise turns over; None for heads without noise.
+    """
+
+    hidden: Tensor | None
+    scored: Tensor | None
+    count: int
+    flips: Tensor | None
+
+
+def _plan(generator: BiGR, settings: LikelihoodSettings) -> list[_Reading]:
+    """The passes, the same for every image and class."""
     config = generator.config
     draws = torch.Generator().manual_seed(settings.seed)
-    count = config.num_tokens if settings.mask_ratio is None else max(1, math.floor(settings.mask_ratio * config.num_tokens + 0.5))
-    plan = []
-    for _ in range(settings.num_masks or 1):
-        hidden = None if settings.mask_ratio is None else torch.randperm(config.num_tokens, generator=draws)[:count].sort().values
-        flips = None
-        if settings.timesteps is not None:
-            keep = generator.head.alpha_bar.table[list(settings.timesteps)].float().cpu()[:, None, None]
-            flips = torch.rand(len(settings.timesteps), count, config.code_dim, generator=draws) < (1 - keep) / 2
-        plan.append((hidden, flips))
+    if settings.mask_ratio is None:
+        return [_Reading(None, None, config.num_tokens, _flips(generator, settings, config.num_tokens, draws))]
+    count, plan = hidden_tokens(config.num_tokens, settings.mask_ratio), []
+    for _ in range(settings.num_masks):
+        hidden = torch.randperm(config.num_tokens, generator=draws)[:count]
+        for size in reveal_counts(count, settings.num_groups):
+            if size:
+                plan.append(_Reading(hidden, hidden[:size], size, _flips(generator, settings, size, draws)))
+                hidden = hidden[size:]
     return plan
 
 
-def _scores(
-    generator: BiGR, codes: Tensor, label: int, hidden: Tensor | None, flips: Tensor | None, timesteps: tuple[int, ...] | None
-) -> Tensor:
-    """Mean over hidden tokens of their log-likelihood under one class, (b, L)."""
+def _flips(generator: BiGR, settings: LikelihoodSettings, count: int, draws: torch.Generator) -> Tensor | None:
+    if settings.timesteps is None:
+        return None
+    keep = generator.head.alpha_bar.table[list(settings.timesteps)].float().cpu()[:, None, None]
+    return torch.rand(len(settings.timesteps), count, generator.config.code_dim, generator=draws) < (1 - keep) / 2
+
+
+def _scores(generator: BiGR, codes: Tensor, label: int, reading: _Reading, timesteps: tuple[int, ...] | None) -> Tensor:
+    """Sum over scored tokens of their log-likelihood under one class, (b, L)."""
     batch, tokens = codes.shape[:2]
     labels = torch.full((batch,), label, device=codes.device)
     mask = None
-    if hidden is not None:
-        hidden = hidden.to(codes.device)
-        mask = torch.zeros(batch, tokens, dtype=torch.bool, device=codes.device).index_fill_(1, hidden, True)
+    if reading.hidden is not None:
+        mask = torch.zeros(batch, tokens, dtype=torch.bool, device=codes.device).index_fill_(1, reading.hidden.to(codes.device), True)
     condition = generator.token_conditions(codes, labels, mask)  # (b, N, P D)
-    if hidden is not None:
-        condition, codes = condition[:, hidden], codes[:, hidden]
-    count = codes.shape[1]
+    if reading.scored is not None:
+        scored = reading.scored.to(codes.device)
+        condition, codes = condition[:, scored], codes[:, scored]
     condition = condition.flatten(0, 1)
     if timesteps is None:
         indices = generator.code_format.indices(codes).flatten(0, 1)
-        return generator.head.log_likelihood(condition, indices, generator.embedding).view(batch, count).mean(1, keepdim=True)
+        return generator.head.log_likelihood(condition, indices, generator.embedding).view(batch, -1).sum(1, keepdim=True)
     levels = []
-    for t, flipped in zip(timesteps, flips.to(codes.device, codes.dtype), strict=True):
+    for t, flipped in zip(timesteps, reading.flips.to(codes.device, codes.dtype), strict=True):
         noisy = (codes - flipped).abs().flatten(0, 1)
         level = torch.full((len(noisy),), t, device=codes.device)
-        levels.append(generator.head.log_likelihood(condition, codes.flatten(0, 1), level, noisy).view(batch, count).mean(1))
+        levels.append(generator.head.log_likelihood(condition, codes.flatten(0, 1), level, noisy).view(batch, -1).sum(1))
     return torch.stack(levels, 1)

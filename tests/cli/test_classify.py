@@ -44,21 +44,21 @@ def classify(name: str, options: str, made, out) -> dict:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_generator(name, made, tmp_path, capsys):
     causal, categorical = name in ("bigr_nano_bin_ar", "llamagen_nano"), name in ("bigr_nano_cat_mask", "llamagen_nano")
-    options = "--choose-on 20 --limit 10" + ("" if causal else " --num-masks 2 --mask-ratios 0.5 1.0")
+    options = "--choose-on 20 --limit 10" + ("" if causal else " --num-masks 2 --mask-ratios 0.5 1.0 --num-groups 1 3")
     found = classify(name, options, made, tmp_path / "found.json")
-    assert len(found["tried"]) == (1 if causal else 2) * (1 if categorical else 5)
+    assert len(found["tried"]) == (1 if causal else 3) * (1 if categorical else 5)
     test = found["test"]
     assert test["test_samples"] == 10
     assert 0 <= test["top1_interval"][0] <= test["top1"] <= test["top1_interval"][1] <= 1
     best = max(found["tried"], key=lambda row: (row["accuracy"], -row["nll"]))
     assert {key: test["protocol"][key] for key in best} == best
-    assert test["protocol"]["trunk_passes_per_image"] == 10 * (2 if best["mask_ratio"] == 0.5 else 1)
+    assert test["protocol"]["trunk_passes_per_image"] == 10 * (2 if best["mask_ratio"] == 0.5 else best["num_groups"] or 1)
     assert "T-shirt/top" in test["per_class"]
     assert f"of 10 images, {test['nll']:.3f} nats" in capsys.readouterr().out
 
 
 def test_foreign_images_and_json(made, tmp_path, capsys):
-    options = "--choose-on 10 --limit 10 --mask-ratios 1 --timesteps 8 --foreign sample:digits --json"
+    options = "--choose-on 10 --limit 10 --mask-ratios 1 --num-groups 1 --timesteps 8 --foreign sample:digits --json"
     found = classify("bigr_nano", options, made, tmp_path / "found.json")
     assert set(found["foreign"]["auroc"]) == {"likelihood", "confidence"}
     assert found["foreign"]["images"] == 10
@@ -66,7 +66,7 @@ def test_foreign_images_and_json(made, tmp_path, capsys):
 
 
 def test_the_same_twice(made, tmp_path):
-    options = "--choose-on 10 --limit 10 --num-masks 1 --mask-ratios 0.5 --timesteps 8"
+    options = "--choose-on 10 --limit 10 --num-masks 1 --mask-ratios 0.5 --num-groups 1 --timesteps 8"
     first, second = (classify("bigr_nano", options, made, tmp_path / f"{i}.json") for i in range(2))
     assert first["test"]["nll"] == second["test"]["nll"]
 
@@ -79,6 +79,8 @@ def test_the_same_twice(made, tmp_path):
         ("bigr_nano_cat_mask", "--timesteps 8", "--timesteps has no effect: bigr_nano_cat_mask has head='mlm'"),
         ("bigr_nano", "--timesteps 0", "timestep 0 is out of range; give noise levels in 1..256"),
         ("bigr_nano", "--mask-ratios 0", "mask_ratio=0.0; expected a number in (0, 1]"),
+        ("bigr_nano", "--num-groups 0", "num_groups=0; expected 1 to 64"),
+        ("llamagen_nano", "--num-groups 4", "--num-groups has no effect: llamagen_nano is causal"),
         ("bigr_nano", "--choose-on 0", "--choose-on 0; expected 1 or more"),
         ("bigr_nano", "--foreign nowhere/at/all", "nowhere/at/all"),
     ],

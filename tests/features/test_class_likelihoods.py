@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from bigr_features.features.class_likelihoods import LikelihoodSettings, check_classes, class_log_likelihoods
+from bigr_features.functional.schedules import reveal_counts
 from tests.helpers import SYSTEM_CHANGES, random_codes, tiny_generator, tiny_system
 
 SYSTEMS = list(SYSTEM_CHANGES)
@@ -56,6 +57,27 @@ def test_bits_are_scored_by_one_call_of_the_denoiser(name):
     np.testing.assert_allclose(share, expected, atol=4 * 0.5 / bits**0.5)
 
 
+@pytest.mark.parametrize("groups", [1, 3, 9])
+@pytest.mark.parametrize("name", ["cat_mask", "cat_mask_split"])
+def test_groups_follow_the_chain_rule(name, groups):
+    """Each group of tokens given those before it: the sum over groups, written out, is the likelihood of the order."""
+    model, codes = build(name)
+    found = class_log_likelihoods(model, codes, mask_ratio=1.0, num_masks=1, num_groups=groups, seed=3, progress=False)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
+    sizes = [size for size in reveal_counts(9, groups) if size]
+    expected, start = 0, 0
+    labels = torch.full((5,), 2)
+    for size in sizes:
+        mask = torch.zeros(5, 9, dtype=torch.bool).index_fill_(1, order[start:], True)
+        with torch.no_grad():
+            log_probabilities = model.logits(codes, labels, mask).unflatten(1, (9, -1)).flatten(2, -2).log_softmax(-1)
+        tokens = log_probabilities.gather(-1, model.code_format.indices(codes)[..., None]).sum((2, 3))  # (5, 9)
+        expected = expected + tokens[:, order[start : start + size]].sum(1)
+        start += size
+    assert start == 9
+    np.testing.assert_allclose(found[:, 2, 0], expected / 9, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("batch_size", [1, 2, 256])
 def test_batches_and_neighbours_change_nothing(name, batch_size):
@@ -104,6 +126,9 @@ def refused(name, **settings):
         ("bigr", {"timesteps": ()}, "timesteps are empty"),
         ("bigr", {"timesteps": (1000,)}, r"timestep 1000 is out of range; give noise levels in 1.."),
         ("cat_mask", {"timesteps": (3,)}, "head='mlm' has none"),
+        ("bigr", {"num_groups": 0}, "num_groups=0; expected 1 to 8"),
+        ("bigr", {"mask_ratio": 0.5, "num_groups": 6}, "num_groups=6; expected 1 to 5, the tokens that mask_ratio=0.5 hides"),
+        ("cat_ar", {"num_groups": 2}, "this one is causal"),
         ("cat_ar", {"mask_ratio": 0.5}, "this one is causal"),
         ("bin_ar", {"num_masks": 2}, "this one is causal"),
         ("bigr", {"classes": [4]}, "label 4 is no class of this generator, trained with 4"),
