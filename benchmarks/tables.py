@@ -377,14 +377,14 @@ $TRAIN --out runs/third --weights runs/second_weights/model --model.class-dropou
 bigr export --run runs/third --out weights --name fashion_mnist --step 7500
 ```
 
-`bigr_nano_t2i.fashion_mnist` goes on from `bigr_nano.fashion_mnist`, on synthetic captions:
+`bigr_nano_t2i.fashion_mnist` goes on from `bigr_nano.fashion_mnist`, on synthetic captions, for 65 minutes:
 
 ```bash
 python benchmarks/synthetic_captions.py --data $DATA --out runs/captions/train.parquet
 bigr encode --tokenizer runs/tokenizer/model --source runs/captions/train.parquet --out runs/captioned_codes
 bigr train --preset bigr_nano_t2i --text words --codes runs/captioned_codes --captions runs/captions/train.parquet \\
-    --tokenizer runs/tokenizer/model --weights weights/fashion_mnist --out runs/t2i --learning-rate 1e-3 --schedule constant \\
-    --warmup-steps 50 --ema-decay 0.999 --timesteps-per-token 2 --validation 500 --batch-size 64 --threads 1
+    --tokenizer runs/tokenizer/model --weights weights/fashion_mnist --out runs/t2i --learning-rate 1e-3 --schedule cosine \\
+    --steps 4500 --warmup-steps 50 --ema-decay 0.999 --timesteps-per-token 2 --validation 500 --batch-size 64 --threads 1
 bigr export --run runs/t2i --out weights --name fashion_mnist_t2i
 ```"""
 
