@@ -63,7 +63,8 @@ class BiGRBackbone(nn.Module):
         Classes of the classifier; 0 leaves pooled features. (The generator's own classes are generator.num_classes.)
     global_pool : "avg", "max", "avgmax" or ""
     feature_layer : int, optional
-        0-based block whose output is used, negative from the end; depth // 2 - 1, the middle, by default.
+        0-based block whose output is used, negative from the end. By default the one that pretrained weights name, because it was chosen
+        for them on held-out training images, else depth // 2 - 1, the middle.
     generative : bool
         False leaves out decoder, transcoder, blocks after feature_layer, and whatever else only generates.
     drop_rate : float

@@ -213,6 +213,8 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
                 generator = generator.replace(text=parts.trained_as.text)  # its vocabulary, or its encoder
             if parts.trained_as.unconditional:
                 generator = replace(generator, class_dropout=1.0)
+        if kwargs.get("feature_layer") is None and parts.feature_layer is not None and parts.feature_layer < generator.depth:
+            kwargs["feature_layer"] = parts.feature_layer
         # what was read here goes in through timm's filter, in place of a source that timm would read itself
         overlay = dict(kwargs.get("pretrained_cfg_overlay") or {}, state_dict={"parts": torch.empty(0)})
         classifier = parts.state.get("head.weight")

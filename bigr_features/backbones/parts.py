@@ -28,10 +28,11 @@ OFFICIAL_TOKENIZERS = {
 
 
 class Parts(NamedTuple):
-    """State dict of the whole model, and the generator's configuration if the weights come with one."""
+    """State dict of the whole model; the generator's configuration, and the block chosen for features, if the weights come with them."""
 
     state: dict[str, Tensor]
     trained_as: GeneratorConfig | None
+    feature_layer: int | None = None
 
 
 def check_same_function(trained: GeneratorConfig, built: GeneratorConfig) -> None:
@@ -66,12 +67,12 @@ def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str |
     """
     if cfg.get("source") in ("hf-hub", "local-dir") or cfg.get("state_dict"):
         return None
-    path, trained_as = Path(cfg["file"]) if cfg.get("file") else None, None
+    path, trained_as, feature_layer = Path(cfg["file"]) if cfg.get("file") else None, None, None
     models = checkpoints.load_parts(path) if path is not None and path.is_dir() else None
     if models is not None:
         _check_kinds(models, path)
         check_same_codes(models[1].config, models[0].config)
-        trained_as = models[0].config
+        trained_as, feature_layer = models[0].config, checkpoints.feature_layer_of(path)
         parts = [model.state_dict() for model in models]
     elif path is not None:
         path = checkpoints.file_of(checkpoints.checked_weights(path))
@@ -89,7 +90,7 @@ def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str |
     else:
         return None
     named = zip(("generator", "tokenizer"), parts, strict=True)
-    return Parts({f"{name}.{key}": value for name, part in named for key, value in part.items()}, trained_as)
+    return Parts({f"{name}.{key}": value for name, part in named for key, value in part.items()}, trained_as, feature_layer)
 
 
 class _Official(NamedTuple):

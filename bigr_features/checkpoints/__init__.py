@@ -1,7 +1,7 @@
 """Reading and writing weights: our own format, and the official files of BiGR and of the systems it is compared with."""
 
 from .files import check_state, fingerprint, read_checkpoint, read_pickle, read_safetensors, weights_of
-from .folders import ACCEPTED, checked_weights, class_names_of, file_of, load_parts, load_trained
+from .folders import ACCEPTED, checked_weights, class_names_of, feature_layer_of, file_of, load_parts, load_trained
 from .llamagen_tokenizer import llamagen_tokenizer_state, load_llamagen_tokenizer, read_llamagen_tokenizer
 from .native import load_model, save_model
 from .official import (
@@ -31,6 +31,7 @@ __all__ = [
     "checked_weights",
     "class_names_of",
     "elm_generator_state",
+    "feature_layer_of",
     "file_of",
     "fingerprint",
     "is_elm_generator",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
@@ -104,6 +105,27 @@ def class_names_of(path: str | Path) -> list[str] | None:
     path : str or Path
         As for `load_parts`; or a file, beside which a config.json of ours may lie.
     """
+    for content in _configs(path):
+        names = content.get("class_names")
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
+    return None
+
+
+def feature_layer_of(path: str | Path) -> int | None:
+    """0-based block that was chosen for the features of a generator's weights, where their folder knows one; None otherwise.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for `class_names_of`.
+    """
+    found = (content.get("feature_layer") for content in _configs(path))
+    return next((layer for layer in found if isinstance(layer, int)), None)
+
+
+def _configs(path: str | Path) -> Iterator[dict]:
+    """The config.json that may lie in a folder, beside a file, and in the folder of a generator's part."""
     path = Path(path).expanduser()
     folder = path if path.is_dir() else path.parent
     beside = [] if not path.is_dir() else [file.parent for file in folder.glob("*/config.json") if file.parent.name != "tokenizer"]
@@ -112,10 +134,8 @@ def class_names_of(path: str | Path) -> list[str] | None:
             content = json.loads((place / "config.json").read_text())
         except (OSError, ValueError):
             continue
-        names = content.get("class_names") if isinstance(content, dict) else None
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return names
-    return None
+        if isinstance(content, dict):
+            yield content
 
 
 def file_of(path: Path) -> Path:

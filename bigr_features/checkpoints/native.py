@@ -31,6 +31,7 @@ def save_model(
     folder: str | Path,
     dtype: torch.dtype | None = None,
     class_names: Sequence[str] | None = None,
+    feature_layer: int | None = None,
 ) -> None:
     """Write `model.safetensors` and `config.json` into a folder; each file appears whole or not at all.
 
@@ -44,16 +45,28 @@ def save_model(
         Store floats in it; as they are by default.
     class_names : sequence of str, optional
         Names of the classes of a generator, by number; `folders.class_names_of` gives them back.
+    feature_layer : int, optional
+        0-based block whose outputs are the features of a generator, where another than the middle one was chosen for these weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another kind of model, or a block that it lacks.
     """
     kind = type(model).__name__
     if kind not in KINDS:
         raise TypeError(f"save_model takes {' or '.join(KINDS)}, not {kind}; save a timm backbone with timm.models.save_for_hf.")
+    depth = getattr(model.config, "depth", 0)
+    if feature_layer is not None and not 0 <= feature_layer < depth:
+        raise ValueError(f"feature_layer={feature_layer}; this {kind} has {f'blocks 0..{depth - 1}' if depth else 'no blocks'}.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     config = {"format": FORMAT_VERSION, "kind": kind, "config": model.config.to_dict()}
     if class_names is not None:
         config["class_names"] = list(class_names)
+    if feature_layer is not None:
+        config["feature_layer"] = feature_layer
     write_atomically(folder / "model.safetensors", safetensors.torch.save(state))
     write_json(folder / "config.json", config)
 

@@ -46,7 +46,7 @@ def export(config: ExportConfig) -> Path:
     if config.hub:
         log.info("wrote %s of %s to %s, ready for huggingface_hub.upload_folder", source, config.run, config.out)
         return _for_hub(config, generator, source, names)
-    checkpoints.save_model(generator, config.out / config.name, DTYPES[config.dtype], names)
+    checkpoints.save_model(generator, config.out / config.name, DTYPES[config.dtype], names, config.feature_layer)
     checkpoints.save_model(checkpoints.load_model(config.run / "tokenizer"), config.out / "tokenizer", DTYPES[config.dtype])
     log.info("wrote %s of %s to %s and %s", source, config.run, config.out / config.name, config.out / "tokenizer")
     return config.out / config.name
@@ -56,9 +56,10 @@ def _for_hub(config: ExportConfig, generator: BiGR, source: str, class_names: li
     """One folder of timm's files and a model card."""
     content = json.loads((config.run / "config.json").read_text())
     settings, tokenizer = content["settings"], checkpoints.load_model(config.run / "tokenizer")
-    model = timm.create_model(
-        settings["preset"], num_classes=0, **fitting_arguments(settings["preset"], tokenizer.config, generator.config)
-    )
+    arguments = fitting_arguments(settings["preset"], tokenizer.config, generator.config)
+    if config.feature_layer is not None:
+        arguments["feature_layer"] = config.feature_layer
+    model = timm.create_model(settings["preset"], num_classes=0, **arguments)
     model.generator.load_state_dict(generator.state_dict())
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     facts = {

@@ -387,6 +387,8 @@ class ExportConfig:
         model card.
     step : int, optional
         Take this checkpoint; by default the finished model, or else the newest checkpoint.
+    feature_layer : int, optional
+        0-based block that these weights shall take their features from, such as the one that `bigr sweep` chose; the middle one by default.
     dtype : str
         float32, float16 or bfloat16.
     """
@@ -396,4 +398,5 @@ class ExportConfig:
     name: str = "model"
     hub: bool = False
     step: int | None = None
+    feature_layer: int | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"

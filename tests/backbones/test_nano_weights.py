@@ -41,6 +41,13 @@ def test_the_default_weights_are_the_first_tag():
         assert torch.equal(default.state_dict()[key], value)
 
 
+def test_the_plain_call_gives_the_block_that_held_out_images_chose():
+    assert timm.create_model("bigr_nano.fashion_mnist", pretrained=True).feature_layer == 7
+    assert timm.create_model("bigr_nano.fashion_mnist_uncond", pretrained=True).feature_layer == 6
+    assert timm.create_model("bigr_nano.fashion_mnist", pretrained=True, feature_layer=3).feature_layer == 3
+    assert timm.create_model("bigr_nano").feature_layer == 3  # the middle one, as in the paper
+
+
 @torch.no_grad()
 def test_reconstructions_are_close_and_every_bit_is_used(model, images):
     codes = model.encode(images[0])

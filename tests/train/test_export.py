@@ -66,6 +66,19 @@ def test_weights_trained_without_labels_take_none(train_config):
         extract_features(model, torch.rand(1, 3, 16, 16), labels=3, progress=False)
 
 
+def test_the_block_that_was_chosen_for_features_is_the_default(run, tmp_path):
+    """By a folder of ours and by one for the Hub; the middle one without a choice, any other by name."""
+    export(ExportConfig(run=run, out=tmp_path / "chosen", name="digits", feature_layer=1))
+    export(ExportConfig(run=run, out=tmp_path / "hub", hub=True, feature_layer=1, dtype="float32"))
+    assert pretrained(run).feature_layer == 0
+    assert pretrained(tmp_path / "chosen" / "digits").feature_layer == 1
+    assert pretrained(tmp_path / "chosen" / "digits", feature_layer=0).feature_layer == 0
+    assert pretrained(tmp_path / "chosen" / "digits", feature_layer=-1, generative=False).feature_layer == 1
+    assert timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).feature_layer == 1
+    with pytest.raises(ValueError, match=r"feature_layer=2; this BiGR has blocks 0\.\.1"):
+        export(ExportConfig(run=run, out=tmp_path / "wrong", feature_layer=2))
+
+
 def test_a_step_is_exported_with_averaged_weights_in_half_precision(run, tmp_path):
     folder = export(ExportConfig(run=run, out=tmp_path / "weights", step=3))
     averaged = checkpoint.load(run / "checkpoints", 3)["ema"]
