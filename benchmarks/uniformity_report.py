@@ -48,7 +48,7 @@ COLUMNS = (
     Column("trunk M", ("training", "trunk_parameters"), 1e-6),
     Column("total M", ("training", "generator_parameters"), 1e-6),
     Column("core-s", ("training", "core_seconds"), 1, 0),
-    Column("s/image", ("speed", "seconds_per_image"), 1, 3, 0),
+    Column("core-s/image", ("speed", "core_seconds_per_image"), 1, 3, 0),
     _metric("FD", "frechet", 3, 1),
     _metric("IS", "inception_score", 2, 2),
     _metric("sFD", "spatial_frechet", 3, 3),
@@ -61,8 +61,9 @@ COLUMNS = (
     Column("ACC5", ("probes", "linear_middle", "top5"), 100, 1, 7),
     Column("ACC1, best layer", ("probes", "linear_chosen", "top1"), 100, 1),
     Column("k-NN", ("probes", "knn", "top1"), 100, 1),
-    Column("attentive", ("probes", "attentive", "top1"), 100, 1),
+    Column("attentive", ("attentive", "top1"), 100, 1),
 )
+WHOLE = ("training", "generation", "chosen", "speed", "probes", "attentive")  # parts of a whole row
 BY_TITLE = {column.title: column for column in COLUMNS}
 
 # the paper's orderings: what is said, the column, and which systems lie above which others
@@ -71,7 +72,12 @@ ORDERINGS = (
     ("masked above autoregressive in ACC1", "ACC1", ("S1", "S3"), ("S0", "S2")),
     ("binary above categorical in ACC1", "ACC1", ("S2", "S3"), ("S0", "S1")),
     ("S2 has the worst FID", "FD", ("S2",), ("LlamaGen", "S0", "S1", "S3")),
-    ("autoregressive categorical systems with a cache and S1 are faster than S2 and S3", "s/image", ("S2", "S3"), ("LlamaGen", "S0", "S1")),
+    (
+        "S2 and S3 take longer than the categorical systems",
+        "core-s/image",
+        ("S2", "S3"),
+        ("LlamaGen", "S0", "S1"),
+    ),
 )
 # these two are compared one to one: with the same objective, and in the same order
 PAIRED = {
@@ -80,22 +86,28 @@ PAIRED = {
 }
 
 
-def write_report(folder: Path, systems: list[str], seeds: int) -> str:
+def write_report(folder: Path, files: list[Path], systems: list[str], seeds: int) -> str:
     """Write uniformity.json, uniformity.png and, where two systems are there, clusters.png; gives the table as text.
+
+    Parameters
+    ----------
+    folder : Path
+        For what is written. Features for the picture of clusters lie in its rows/.
+    files : list of Path
+        Rows, finished or begun.
+    systems : list of str
+        All that the table should have.
+    seeds : int
+        How many rows each of them should have.
 
     Raises
     ------
     ValueError
         For rows that were measured with different judges, references, numbers of images or settings.
     """
-    rows = [json.loads(path.read_text()) for path in sorted((folder / "rows").glob("*.json"))]
+    rows = read_rows(files)
     if not rows:
         return f"{folder} has no rows yet; missing: {', '.join(systems)}, each with {seeds} seeds."
-    measured = {f"{row['system']}, seed {row['seed']}": row["parts"]["generation"] for row in rows if "generation" in row["parts"]}
-    if len(measured) > 1:
-        check_comparable(measured)
-    if len({json.dumps(row["settings"], sort_keys=True) for row in rows}) > 1:
-        raise ValueError(f"the rows in {folder / 'rows'} were made with different settings; give each its own --work folder.")
     cells = {name: {column.title: summary(_values(rows, name, column)) for column in COLUMNS} for name in systems}
     missing = [f"{name} (seeds {_list(left)})" for name in systems if (left := _missing(rows, name, seeds))]
     found = orderings(rows)
@@ -112,8 +124,35 @@ def write_report(folder: Path, systems: list[str], seeds: int) -> str:
     }
     write_json(folder / "uniformity.json", result)
     _plot(cells, folder / "uniformity.png")
-    _clusters(rows, folder)
+    _clusters(folder)
     return _text(result, cells, rows)
+
+
+def read_rows(files: list[Path]) -> list[dict]:
+    """Rows that may stand in one table.
+
+    Raises
+    ------
+    ValueError
+        For rows that were measured with different judges, references, numbers of images, settings or tokenizers.
+    """
+    rows = [json.loads(path.read_text()) for path in files]
+    measured = {f"{row['system']}, seed {row['seed']}": row["parts"]["generation"] for row in rows if "generation" in row["parts"]}
+    if len(measured) > 1:
+        check_comparable(measured)
+    if len({json.dumps(row["settings"], sort_keys=True) for row in rows}) > 1:
+        raise ValueError(f"the rows {', '.join(path.stem for path in files)} were made with different settings; keep them apart by --out.")
+    tokenizers: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if "training" in row["parts"]:
+            tokenizers.setdefault(row["tokenizer"], {})[row["parts"]["training"]["tokenizer"]["weights_sha256"]] = row["system"]
+    for name, found in tokenizers.items():
+        if len(found) > 1:
+            raise ValueError(
+                f"{' and '.join(found.values())} stand on different tokenizers {name!r} ({', '.join(key[:12] for key in found)}); "
+                "their numbers cannot stand side by side: take one --kept folder for all."
+            )
+    return rows
 
 
 def summary(values: list[float]) -> dict | None:
@@ -184,7 +223,7 @@ def _values(rows: list[dict], system: str, column: Column) -> list[float]:
 
 
 def _missing(rows: list[dict], system: str, seeds: int) -> list[int]:
-    there = {row["seed"] for row in rows if row["system"] == system and {"generation", "probes"} <= set(row["parts"])}
+    there = {row["seed"] for row in rows if row["system"] == system and set(WHOLE) <= set(row["parts"])}
     return [seed for seed in range(seeds) if seed not in there]
 
 
@@ -255,14 +294,12 @@ def _plot(cells: dict, path: Path) -> None:
     plt.close(figure)
 
 
-def _clusters(rows: list[dict], folder: Path) -> None:
-    """The poster's first picture: t-SNE of test images' features of LlamaGen beside BiGR, of the first seed that both have."""
+def _clusters(folder: Path) -> None:
+    """The poster's first picture: t-SNE of test images' features of LlamaGen beside BiGR, from what rows of seed 0 left."""
     from bigr_features.plots.figures import plot_features
 
-    both = [{row["seed"] for row in rows if row["system"] == name and "probes" in row["parts"]} for name in ("LlamaGen", "S3")]
-    shared = sorted(set.intersection(*both))
-    files = {name: folder / f"{name}_seed{shared[0]}" / "middle.npz" for name in ("LlamaGen", "S3")} if shared else {}
-    if not files or not all(path.is_file() for path in files.values()):
+    files = {name: folder / "rows" / f"{name}_seed0.npz" for name in ("LlamaGen", "S3")}
+    if not all(path.is_file() for path in files.values()):
         return
     features, labels = {}, None
     for name, path in files.items():
