@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser, steps: int, images: int, seeds:
     add("--seed", nargs="+", type=int, help=f"seeds to run (default: {' '.join(map(str, seeds))}; in a trial the first of them)")
     add("--table", action="store_true", help="run nothing; make table and pictures of what is there")
     add("--steps", type=int, default=steps, help="training steps of every row (default: %(default)s)")
-    add("--batch-size", type=int, default=64)
+    add("--batch-size", type=int, help="images of a training step (default: 64; in a trial 32)")
     add("--learning-rate", type=float, default=1e-3, help="of every row (default: %(default)s)")
     add("--warmup-steps", type=int, default=200, help="at most a tenth of the steps (default: %(default)s)")
     add("--precision", choices=("bf16", "fp32"), default="bf16", help="of every training (default: %(default)s)")
@@ -34,8 +34,8 @@ def add_options(parser: argparse.ArgumentParser, steps: int, images: int, seeds:
     add("--tokenizer-batch-size", type=int, default=32)
     add("--judge-epochs", type=int, default=8)
     add("--images", type=int, default=images, help=f"generated images a row; fewer than {TRIAL_IMAGES} make a trial (default: %(default)s)")
-    add("--limit", type=int, help="real images of each split (default: all; in a trial 10 times --images, 1,000 at least)")
-    add("--resamples", type=int, default=200, help="of every bootstrap interval (default: %(default)s)")
+    add("--limit", type=int, help="real images of each split (default: all; in a trial 5 times --images, 1,000 at least)")
+    add("--resamples", type=int, help="of every bootstrap interval of generated images (default: 200; in a trial 20)")
     add("--threads", type=int, default=0)
     add("--work", type=Path, help="folder for runs, codes and generated images (default: runs/uniformity/DATASET)")
     add("--kept", type=Path, help="folder of tokenizers and judge that all machines use (default: results/uniformity/DATASET)")
@@ -52,8 +52,10 @@ def settle(parser: argparse.ArgumentParser, args: argparse.Namespace, benchmark:
     args.work = args.work or Path("runs") / "uniformity" / args.name
     args.trial = args.images < TRIAL_IMAGES
     if args.trial:
-        args.limit = args.limit or max(1_000, 10 * args.images)
+        args.limit = args.limit or max(1_000, 5 * args.images)
         log.info("a trial: at most %d real images of each split, and its own tokenizers and judge; all in %s", args.limit, args.work)
+    args.batch_size = args.batch_size or (32 if args.trial else 64)
+    args.resamples = (20 if args.trial else 200) if args.resamples is None else args.resamples
     folder = args.work / "trial" if args.trial else RESULTS
     args.kept = args.kept or folder / "uniformity" / args.name
     args.out = args.out or folder / benchmark / args.name

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from row_columns import BY_TITLE, COLUMNS, WHOLE, Column, read_rows
 from scipy import stats
 
-from bigr_features.evaluate.generation_report import check_comparable
 from bigr_features.evaluate.reports import environment, write_json
 
-# the paper's Table 1 (arXiv:2410.14672): seconds an image, FID, IS, sFID, precision, recall, ACC1, ACC5
+# the paper's Table 1 (arXiv:2410.14672)
+PAPER_COLUMNS = ("seconds an image", "FID", "IS", "sFID", "precision", "recall", "ACC1", "ACC5")
 PAPER = {
     "LlamaGen": (0.13, 3.81, 248.28, 8.49, 0.83, 0.52, 40.5, 64.4),
     "S0": (0.15, 3.21, 239.17, 5.38, 0.83, 0.54, 23.8, 44.2),
@@ -22,49 +21,6 @@ PAPER = {
     "S3": (0.69, 3.17, 262.14, 5.59, 0.86, 0.50, 64.3, 85.4),
 }
 
-
-@dataclass(frozen=True)
-class Column:
-    """title; where the number stands in a row's parts; factor and decimals; place in the paper's table, if it is there."""
-
-    title: str
-    place: tuple[str, ...]
-    factor: float = 1.0
-    digits: int = 2
-    paper: int | None = None
-
-    def of(self, row: dict) -> float | None:
-        value = row["parts"]
-        for key in self.place:
-            value = value.get(key) if isinstance(value, dict) else None
-        return None if value is None else self.factor * value
-
-
-def _metric(title: str, name: str, digits: int, paper: int | None = None, factor: float = 1.0) -> Column:
-    return Column(title, ("generation", "metrics", name, "value"), factor, digits, paper)
-
-
-COLUMNS = (
-    Column("trunk M", ("training", "trunk_parameters"), 1e-6),
-    Column("total M", ("training", "generator_parameters"), 1e-6),
-    Column("core-s", ("training", "core_seconds"), 1, 0),
-    Column("core-s/image", ("speed", "core_seconds_per_image"), 1, 3, 0),
-    _metric("FD", "frechet", 3, 1),
-    _metric("IS", "inception_score", 2, 2),
-    _metric("sFD", "spatial_frechet", 3, 3),
-    _metric("prec.", "precision", 3, 4),
-    _metric("recall", "recall", 3, 5),
-    _metric("coverage", "coverage", 3),
-    _metric("recognised", "recognised", 1, factor=100),
-    Column("FD, chosen", ("chosen", "metrics", "frechet", "value"), 1, 3),
-    Column("ACC1", ("probes", "linear_middle", "top1"), 100, 1, 6),
-    Column("ACC5", ("probes", "linear_middle", "top5"), 100, 1, 7),
-    Column("ACC1, best layer", ("probes", "linear_chosen", "top1"), 100, 1),
-    Column("k-NN", ("probes", "knn", "top1"), 100, 1),
-    Column("attentive", ("attentive", "top1"), 100, 1),
-)
-WHOLE = ("training", "generation", "chosen", "speed", "probes", "attentive")  # parts of a whole row
-BY_TITLE = {column.title: column for column in COLUMNS}
 
 # the paper's orderings: what is said, the column, and which systems lie above which others
 ORDERINGS = (
@@ -84,6 +40,9 @@ PAIRED = {
     "masked above autoregressive in ACC1": (("S1", "S0"), ("S3", "S2")),
     "binary above categorical in ACC1": (("S2", "S0"), ("S3", "S1")),
 }
+
+
+AROUND = ("frechet", "spatial_frechet", "precision", "recall", "coverage")
 
 
 def write_report(folder: Path, files: list[Path], systems: list[str], seeds: int) -> str:
@@ -115,8 +74,11 @@ def write_report(folder: Path, files: list[Path], systems: list[str], seeds: int
         "benchmark": "uniformity",
         "settings": rows[0]["settings"],
         "interval": "95 %, Student's t over seeds",
+        "columns": {c.title: {"digits": c.digits, "paper": PAPER_COLUMNS[c.paper] if c.paper is not None else None} for c in COLUMNS},
         "systems": cells,
-        "paper": PAPER,
+        "judge_accuracy": next((row["parts"]["generation"]["judge_accuracy"] for row in rows if "generation" in row["parts"]), None),
+        "around": _around(rows),
+        "paper": {name: dict(zip(PAPER_COLUMNS, values, strict=True)) for name, values in PAPER.items()},
         "missing": missing,
         "orderings": found,
         "kendall_tau": taus(cells),
@@ -125,34 +87,7 @@ def write_report(folder: Path, files: list[Path], systems: list[str], seeds: int
     write_json(folder / "uniformity.json", result)
     _plot(cells, folder / "uniformity.png")
     _clusters(folder)
-    return _text(result, cells, rows)
-
-
-def read_rows(files: list[Path]) -> list[dict]:
-    """Rows that may stand in one table.
-
-    Raises
-    ------
-    ValueError
-        For rows that were measured with different judges, references, numbers of images, settings or tokenizers.
-    """
-    rows = [json.loads(path.read_text()) for path in files]
-    measured = {f"{row['system']}, seed {row['seed']}": row["parts"]["generation"] for row in rows if "generation" in row["parts"]}
-    if len(measured) > 1:
-        check_comparable(measured)
-    if len({json.dumps(row["settings"], sort_keys=True) for row in rows}) > 1:
-        raise ValueError(f"the rows {', '.join(path.stem for path in files)} were made with different settings; keep them apart by --out.")
-    tokenizers: dict[str, dict[str, str]] = {}
-    for row in rows:
-        if "training" in row["parts"]:
-            tokenizers.setdefault(row["tokenizer"], {})[row["parts"]["training"]["tokenizer"]["weights_sha256"]] = row["system"]
-    for name, found in tokenizers.items():
-        if len(found) > 1:
-            raise ValueError(
-                f"{' and '.join(found.values())} stand on different tokenizers {name!r} ({', '.join(key[:12] for key in found)}); "
-                "their numbers cannot stand side by side: take one --kept folder for all."
-            )
-    return rows
+    return _text(result, cells)
 
 
 def summary(values: list[float]) -> dict | None:
@@ -227,7 +162,7 @@ def _missing(rows: list[dict], system: str, seeds: int) -> list[int]:
     return [seed for seed in range(seeds) if seed not in there]
 
 
-def _text(result: dict, cells: dict, rows: list[dict]) -> str:
+def _text(result: dict, cells: dict) -> str:
     def cell(entry: dict | None, column: Column) -> str:
         if entry is None:
             return "-"
@@ -236,8 +171,8 @@ def _text(result: dict, cells: dict, rows: list[dict]) -> str:
 
     lines = _grid([["", *cells]] + [[c.title, *(cell(cells[name][c.title], c) for name in cells)] for c in COLUMNS])
     lines.append("")
-    for name, part in _floors(rows).items():
-        values = ", ".join(f"{key} {part[key]['value']:.3f}" for key in ("frechet", "precision", "recall", "coverage") if key in part)
+    for name, part in result["around"].items():
+        values = ", ".join(f"{key} {value:.3f}" for key, value in part.items())
         lines.append(f"{name}: {values}")
     settings = result["settings"]
     lines.append(f"{settings['name']}: {settings['steps']} steps, {settings['images']} images a row; +- : 95 % over seeds")
@@ -251,16 +186,16 @@ def _text(result: dict, cells: dict, rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _floors(rows: list[dict]) -> dict[str, dict]:
-    found = {}
+def _around(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """What lies around the rows: real test images, and the same decoded from the codes of each tokenizer; one number a metric."""
+    found: dict[str, dict[str, float]] = {}
     for row in rows:
-        part = row["parts"].get("generation")
-        if part is None:
-            continue
-        for name in ("floor", "ceiling"):
-            if part[name] is not None:
-                label = f"{name} ({part[name]['what']})" if name == "floor" else f"{name} ({part[name]['what']}, {row['system']})"
-                found.setdefault(label, part[name]["metrics"])
+        part = row["parts"].get("generation", {})
+        for kind, name in (("floor", "floor, {what}"), ("ceiling", "ceiling, {what}, tokenizer {tokenizer}")):
+            if part.get(kind) is not None:
+                metrics = part[kind]["metrics"]
+                label = name.format(what=part[kind]["what"], tokenizer=row["tokenizer"])
+                found.setdefault(label, {key: metrics[key]["value"] for key in AROUND if key in metrics})
     return found
 
 
