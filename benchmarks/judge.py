@@ -137,6 +137,7 @@ def train_judge(
     torch.manual_seed(seed)
     model = timm.create_model("judge_cnn", width=width, num_classes=classes)
     seconds = _train(model, images, torch.from_numpy(train_set.labels), out, settings)
+    model.half().float()  # as it is stored, so that the file gives what was measured
     correct = _predicted(model, test_images).numpy() == test_set.labels
     facts = {
         "architecture": "judge_cnn",
@@ -156,7 +157,8 @@ def train_judge(
         },
         "environment": environment(),
     }
-    write_atomically(out / "judge.safetensors", safetensors.torch.save({key: x.contiguous() for key, x in model.state_dict().items()}))
+    weights = {key: (x.half() if x.is_floating_point() else x).contiguous() for key, x in model.state_dict().items()}
+    write_atomically(out / "judge.safetensors", safetensors.torch.save(weights))
     write_json(out / "judge.json", facts)
     (out / "checkpoint.pt").unlink(missing_ok=True)
     return facts

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from row_columns import BY_TITLE, COLUMNS, WHOLE, Column, read_rows
 from scipy import stats
 
-from bigr_features.evaluate.generation_report import check_comparable
 from bigr_features.evaluate.reports import environment, write_json
 
-# the paper's Table 1 (arXiv:2410.14672): seconds an image, FID, IS, sFID, precision, recall, ACC1, ACC5
+# the paper's Table 1 (arXiv:2410.14672)
+PAPER_COLUMNS = ("seconds an image", "FID", "IS", "sFID", "precision", "recall", "ACC1", "ACC5")
 PAPER = {
     "LlamaGen": (0.13, 3.81, 248.28, 8.49, 0.83, 0.52, 40.5, 64.4),
     "S0": (0.15, 3.21, 239.17, 5.38, 0.83, 0.54, 23.8, 44.2),
@@ -23,55 +22,18 @@ PAPER = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """title; where the number stands in a row's parts; factor and decimals; place in the paper's table, if it is there."""
-
-    title: str
-    place: tuple[str, ...]
-    factor: float = 1.0
-    digits: int = 2
-    paper: int | None = None
-
-    def of(self, row: dict) -> float | None:
-        value = row["parts"]
-        for key in self.place:
-            value = value.get(key) if isinstance(value, dict) else None
-        return None if value is None else self.factor * value
-
-
-def _metric(title: str, name: str, digits: int, paper: int | None = None, factor: float = 1.0) -> Column:
-    return Column(title, ("generation", "metrics", name, "value"), factor, digits, paper)
-
-
-COLUMNS = (
-    Column("trunk M", ("training", "trunk_parameters"), 1e-6),
-    Column("total M", ("training", "generator_parameters"), 1e-6),
-    Column("core-s", ("training", "core_seconds"), 1, 0),
-    Column("s/image", ("speed", "seconds_per_image"), 1, 3, 0),
-    _metric("FD", "frechet", 3, 1),
-    _metric("IS", "inception_score", 2, 2),
-    _metric("sFD", "spatial_frechet", 3, 3),
-    _metric("prec.", "precision", 3, 4),
-    _metric("recall", "recall", 3, 5),
-    _metric("coverage", "coverage", 3),
-    _metric("recognised", "recognised", 1, factor=100),
-    Column("FD, chosen", ("chosen", "metrics", "frechet", "value"), 1, 3),
-    Column("ACC1", ("probes", "linear_middle", "top1"), 100, 1, 6),
-    Column("ACC5", ("probes", "linear_middle", "top5"), 100, 1, 7),
-    Column("ACC1, best layer", ("probes", "linear_chosen", "top1"), 100, 1),
-    Column("k-NN", ("probes", "knn", "top1"), 100, 1),
-    Column("attentive", ("probes", "attentive", "top1"), 100, 1),
-)
-BY_TITLE = {column.title: column for column in COLUMNS}
-
 # the paper's orderings: what is said, the column, and which systems lie above which others
 ORDERINGS = (
     ("S3 has the best ACC1", "ACC1", ("S3",), ("LlamaGen", "S0", "S1", "S2")),
     ("masked above autoregressive in ACC1", "ACC1", ("S1", "S3"), ("S0", "S2")),
     ("binary above categorical in ACC1", "ACC1", ("S2", "S3"), ("S0", "S1")),
     ("S2 has the worst FID", "FD", ("S2",), ("LlamaGen", "S0", "S1", "S3")),
-    ("autoregressive categorical systems with a cache and S1 are faster than S2 and S3", "s/image", ("S2", "S3"), ("LlamaGen", "S0", "S1")),
+    (
+        "S2 and S3 take longer than the categorical systems",
+        "core-s/image",
+        ("S2", "S3"),
+        ("LlamaGen", "S0", "S1"),
+    ),
 )
 # these two are compared one to one: with the same objective, and in the same order
 PAIRED = {
@@ -80,22 +42,31 @@ PAIRED = {
 }
 
 
-def write_report(folder: Path, systems: list[str], seeds: int) -> str:
+AROUND = ("frechet", "spatial_frechet", "precision", "recall", "coverage")
+
+
+def write_report(folder: Path, files: list[Path], systems: list[str], seeds: int) -> str:
     """Write uniformity.json, uniformity.png and, where two systems are there, clusters.png; gives the table as text.
+
+    Parameters
+    ----------
+    folder : Path
+        For what is written. Features for the picture of clusters lie in its rows/.
+    files : list of Path
+        Rows, finished or begun.
+    systems : list of str
+        All that the table should have.
+    seeds : int
+        How many rows each of them should have.
 
     Raises
     ------
     ValueError
         For rows that were measured with different judges, references, numbers of images or settings.
     """
-    rows = [json.loads(path.read_text()) for path in sorted((folder / "rows").glob("*.json"))]
+    rows = read_rows(files)
     if not rows:
         return f"{folder} has no rows yet; missing: {', '.join(systems)}, each with {seeds} seeds."
-    measured = {f"{row['system']}, seed {row['seed']}": row["parts"]["generation"] for row in rows if "generation" in row["parts"]}
-    if len(measured) > 1:
-        check_comparable(measured)
-    if len({json.dumps(row["settings"], sort_keys=True) for row in rows}) > 1:
-        raise ValueError(f"the rows in {folder / 'rows'} were made with different settings; give each its own --work folder.")
     cells = {name: {column.title: summary(_values(rows, name, column)) for column in COLUMNS} for name in systems}
     missing = [f"{name} (seeds {_list(left)})" for name in systems if (left := _missing(rows, name, seeds))]
     found = orderings(rows)
@@ -103,8 +74,11 @@ def write_report(folder: Path, systems: list[str], seeds: int) -> str:
         "benchmark": "uniformity",
         "settings": rows[0]["settings"],
         "interval": "95 %, Student's t over seeds",
+        "columns": {c.title: {"digits": c.digits, "paper": PAPER_COLUMNS[c.paper] if c.paper is not None else None} for c in COLUMNS},
         "systems": cells,
-        "paper": PAPER,
+        "judge_accuracy": next((row["parts"]["generation"]["judge_accuracy"] for row in rows if "generation" in row["parts"]), None),
+        "around": _around(rows),
+        "paper": {name: dict(zip(PAPER_COLUMNS, values, strict=True)) for name, values in PAPER.items()},
         "missing": missing,
         "orderings": found,
         "kendall_tau": taus(cells),
@@ -112,8 +86,8 @@ def write_report(folder: Path, systems: list[str], seeds: int) -> str:
     }
     write_json(folder / "uniformity.json", result)
     _plot(cells, folder / "uniformity.png")
-    _clusters(rows, folder)
-    return _text(result, cells, rows)
+    _clusters(folder)
+    return _text(result, cells)
 
 
 def summary(values: list[float]) -> dict | None:
@@ -184,11 +158,11 @@ def _values(rows: list[dict], system: str, column: Column) -> list[float]:
 
 
 def _missing(rows: list[dict], system: str, seeds: int) -> list[int]:
-    there = {row["seed"] for row in rows if row["system"] == system and {"generation", "probes"} <= set(row["parts"])}
+    there = {row["seed"] for row in rows if row["system"] == system and set(WHOLE) <= set(row["parts"])}
     return [seed for seed in range(seeds) if seed not in there]
 
 
-def _text(result: dict, cells: dict, rows: list[dict]) -> str:
+def _text(result: dict, cells: dict) -> str:
     def cell(entry: dict | None, column: Column) -> str:
         if entry is None:
             return "-"
@@ -197,8 +171,8 @@ def _text(result: dict, cells: dict, rows: list[dict]) -> str:
 
     lines = _grid([["", *cells]] + [[c.title, *(cell(cells[name][c.title], c) for name in cells)] for c in COLUMNS])
     lines.append("")
-    for name, part in _floors(rows).items():
-        values = ", ".join(f"{key} {part[key]['value']:.3f}" for key in ("frechet", "precision", "recall", "coverage") if key in part)
+    for name, part in result["around"].items():
+        values = ", ".join(f"{key} {value:.3f}" for key, value in part.items())
         lines.append(f"{name}: {values}")
     settings = result["settings"]
     lines.append(f"{settings['name']}: {settings['steps']} steps, {settings['images']} images a row; +- : 95 % over seeds")
@@ -212,16 +186,16 @@ def _text(result: dict, cells: dict, rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _floors(rows: list[dict]) -> dict[str, dict]:
-    found = {}
+def _around(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """What lies around the rows: real test images, and the same decoded from the codes of each tokenizer; one number a metric."""
+    found: dict[str, dict[str, float]] = {}
     for row in rows:
-        part = row["parts"].get("generation")
-        if part is None:
-            continue
-        for name in ("floor", "ceiling"):
-            if part[name] is not None:
-                label = f"{name} ({part[name]['what']})" if name == "floor" else f"{name} ({part[name]['what']}, {row['system']})"
-                found.setdefault(label, part[name]["metrics"])
+        part = row["parts"].get("generation", {})
+        for kind, name in (("floor", "floor, {what}"), ("ceiling", "ceiling, {what}, tokenizer {tokenizer}")):
+            if part.get(kind) is not None:
+                metrics = part[kind]["metrics"]
+                label = name.format(what=part[kind]["what"], tokenizer=row["tokenizer"])
+                found.setdefault(label, {key: metrics[key]["value"] for key in AROUND if key in metrics})
     return found
 
 
@@ -255,14 +229,12 @@ def _plot(cells: dict, path: Path) -> None:
     plt.close(figure)
 
 
-def _clusters(rows: list[dict], folder: Path) -> None:
-    """The poster's first picture: t-SNE of test images' features of LlamaGen beside BiGR, of the first seed that both have."""
+def _clusters(folder: Path) -> None:
+    """The poster's first picture: t-SNE of test images' features of LlamaGen beside BiGR, from what rows of seed 0 left."""
     from bigr_features.plots.figures import plot_features
 
-    both = [{row["seed"] for row in rows if row["system"] == name and "probes" in row["parts"]} for name in ("LlamaGen", "S3")]
-    shared = sorted(set.intersection(*both))
-    files = {name: folder / f"{name}_seed{shared[0]}" / "middle.npz" for name in ("LlamaGen", "S3")} if shared else {}
-    if not files or not all(path.is_file() for path in files.values()):
+    files = {name: folder / "rows" / f"{name}_seed0.npz" for name in ("LlamaGen", "S3")}
+    if not all(path.is_file() for path in files.values()):
         return
     features, labels = {}, None
     for name, path in files.items():

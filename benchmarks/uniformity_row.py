@@ -1,4 +1,4 @@
-"""One row of `uniformity.py`: a system with a seed, trained, sampled, timed and probed; and what rows share.
+"""One row: a system with a seed, trained, sampled, timed and probed, part by part.
 
 n images, N tokens, D features
 """
@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from judge import train_judge
+from row_shared import Shared, core_seconds, cost, of_training
 
 from bigr_features.checkpoints import fingerprint
-from bigr_features.data import open_images
 from bigr_features.evaluate.attentive_probe import AttentiveProbe
 from bigr_features.evaluate.generation import MetricSettings
 from bigr_features.evaluate.knn import KNNClassifier
@@ -30,89 +28,17 @@ from bigr_features.evaluate.reports import environment, evaluation_result, write
 from bigr_features.evaluate.selection import choose
 from bigr_features.features import extract_features
 from bigr_features.features import generation_evaluation as work
-from bigr_features.features.metric_network import metric_network
-from bigr_features.features.picture_sets import PictureSet
 from bigr_features.features.sample_folder import SampleFolder, classes_in_turn
-from bigr_features.models.presets import TOKENIZERS, preset_configs
+from bigr_features.models.presets import preset_configs
 from bigr_features.storage.atomic import replacing
-from bigr_features.train.code_cache import encode
 from bigr_features.train.generator import train
-from bigr_features.train.settings import EncodeConfig, TrainConfig, TrainTokenizerConfig
-from bigr_features.train.tokenizer import train_tokenizer
+from bigr_features.train.settings import TrainConfig
 
-log = logging.getLogger(__name__)
-KEPT_FOR_PICTURE = 2_000  # test images whose features are kept for the t-SNE
-
-
-class Shared:
-    """What all rows of a data set stand on: judge, reference, tokenizers, codes, real images. Each is made when it is first needed."""
-
-    def __init__(self, args, systems: dict):
-        self.args, self.systems = args, systems
-        self.folder: Path = args.work
-
-    @cached_property
-    def judge(self):
-        """The judge network, and the content of its judge.json."""
-        args = self.args
-        facts = train_judge(args.dataset, self.folder / "judge", epochs=args.judge_epochs, limit=args.limit, test=args.test_split)
-        return metric_network("judge_cnn", self.folder / "judge" / "judge.safetensors", batch_size=256), facts
-
-    @cached_property
-    def reference(self):
-        """ReferenceOutputs of the training images, and their facts."""
-        log.info("features of the training images by the judge")
-        return work.reference_outputs(self.judge[0], PictureSet(self.args.dataset, "train", self.size, self.args.limit))
-
-    @cached_property
-    def test(self):
-        """Outputs of as many real test images as a row has, and their facts."""
-        pictures = PictureSet(self.args.dataset, self.args.test_split, self.size, min(self.args.images, self.args.limit or 10**9))
-        outputs, facts = work.network_outputs(self.judge[0], (batch for batch, _ in pictures.batches(work.READ)))
-        return outputs, {"what": "real test images", **facts}
-
-    @property
-    def size(self) -> int:
-        return TOKENIZERS["bigr_nano"].image_size
-
-    @cached_property
-    def real(self) -> dict[str, tuple[torch.Tensor, np.ndarray]]:
-        """Pixels (n, 3, S, S) in [0, 1] and labels (n,) of the training and the test images, for the probes."""
-        found = {}
-        for name, split in (("train", "train"), ("test", self.args.test_split)):
-            images = open_images(self.args.dataset, split, size=self.size, limit=self.args.limit)
-            if images.labels is None:
-                raise ValueError(f"{self.args.dataset} (split {split!r}) has no labels, and accuracy needs them.")
-            pixels = images.read(np.arange(len(images)))[0]
-            found[name] = torch.from_numpy(pixels).permute(0, 3, 1, 2), images.labels
-        return found
-
-    def settings_of_metrics(self) -> MetricSettings:
-        """Distances of a trial have too few images, and are mostly bias: said in the row."""
-        few = min(self.args.images, len(self.reference[0].pooled)) < 2 * self.judge[0].model.num_features
-        return MetricSettings(few_samples=few, resamples=self.args.resamples)
-
-    def codes(self, system) -> tuple[Path, Path]:
-        """Tokenizer and cache of codes of a system, made once for all that share them."""
-        args, folder = self.args, self.folder / f"tokenizer_{system.tokenizer}"
-        config = preset_configs(system.preset, **system.changes)[0]
-        settings = TrainTokenizerConfig(
-            source=args.dataset,
-            out=folder,
-            preset=system.preset,
-            model=config,
-            limit=args.limit,
-            steps=args.tokenizer_steps,
-            batch_size=args.batch_size,
-            warmup_steps=min(200, args.tokenizer_steps // 10),
-            **_of_training(args, args.tokenizer_steps),
-        )
-        if not (folder / "model" / "model.safetensors").is_file():
-            with core_seconds(folder):
-                train_tokenizer(replace(settings, resume=(folder / "checkpoints").is_dir()))
-        out = self.folder / f"codes_{system.tokenizer}"
-        encode(EncodeConfig(tokenizer=folder / "model", source=args.dataset, out=out, views="flip", limit=args.limit, device="cpu"))
-        return folder / "model", out
+log = logging.getLogger("rows")
+PICTURED = ("LlamaGen", "S3")  # the features of these at seed 0 are kept for the poster's first picture
+KEPT_FOR_PICTURE = 1_000  # test images
+BATCH_OF_SPEED = 16
+TOPS = ("top1", "top1_interval", "top5", "top5_interval")
 
 
 class Row:
@@ -125,37 +51,64 @@ class Row:
         Of the system.
     system : System
     seed : int
+    parts : sequence of str
+        What a finished row has; all of `PARTS` by default.
     """
 
-    PARTS = ("training", "generation", "chosen", "speed", "probes")
+    PARTS = ("training", "generation", "chosen", "speed", "probes", "attentive")
 
-    def __init__(self, shared: Shared, name: str, system, seed: int):
-        self.shared, self.args, self.name, self.system, self.seed = shared, shared.args, name, system, seed
-        self.folder = shared.folder / f"{name}_seed{seed}"
-        self.path = shared.folder / "rows" / f"{name}_seed{seed}.json"
+    def __init__(self, shared: Shared, name: str, system, seed: int, parts=PARTS):
+        self.shared, self.args, self.name, self.system, self.seed, self.parts = shared, shared.args, name, system, seed, parts
+        self.folder = shared.folder / f"{system.weights or name}_seed{seed}"
+        self.finished = self.args.out / "rows" / f"{name}_seed{seed}.json"
+        self.begun = self.args.begun / self.finished.name
 
-    def run(self, parts: list[str]) -> None:
-        """Do what the row does not have yet, and write it after each part."""
-        args = self.args
-        names = ("name", "steps", "tokenizer_steps", "batch_size", "learning_rate", "images", "limit", "judge_epochs")
-        settings = {name: getattr(args, name) for name in names}
-        row = {"system": self.name, "preset": self.system.preset, "seed": self.seed, "settings": settings, "parts": {}}
-        if self.path.is_file():
-            found = json.loads(self.path.read_text())
-            if found["settings"] != settings:
-                raise ValueError(f"{self.path} was made with {found['settings']}, now {settings}; give another --work folder.")
-            row = found
+    def run(self, parts: list[str] | None = None) -> None:
+        """Do what the row does not have yet, and write it after each part; when it has all of them, beside the finished ones."""
+        row = self._found()
+        todo = [part for part in self.parts if part not in row["parts"] and (parts is None or part in parts)]
+        if not todo:
+            log.info("%s, seed %d: all there", self.name, self.seed)
+            return
         self._train()
-        for part in self.PARTS:
-            if part in parts and part not in row["parts"]:
-                log.info("%s, seed %d: %s", self.name, self.seed, part)
-                row["parts"][part] = getattr(self, f"_{part}")()
-                row["environment"] = environment()
-                write_json(self.path, row)
+        for part in todo:
+            log.info("%s, seed %d: %s", self.name, self.seed, part)
+            started = time.process_time()
+            row["parts"][part] = getattr(self, f"_{part}")()
+            row["core_seconds"][part] = round(time.process_time() - started, 1)
+            row["environment"] = environment()
+            write_json(self.begun, row)
+        if set(self.parts) <= set(row["parts"]):
+            write_json(self.finished, row)
+            self.begun.unlink()
+
+    def _found(self) -> dict:
+        settings = self.shared.settings
+        for path in (self.finished, self.begun):
+            if path.is_file():
+                row = json.loads(path.read_text())
+                if row["settings"] != settings:
+                    raise ValueError(f"{path} was made with {row['settings']}, now {settings}; give another --out and --work folder.")
+                return row
+        system = self.system
+        about = {"system": self.name, "preset": system.preset, "tokenizer": system.tokenizer, "changes": system.changes, "seed": self.seed}
+        return {**about, "sampling": system.sampling, "settings": settings, "parts": {}, "core_seconds": {}}
 
     def _train(self) -> None:
         args = self.args
+        model = preset_configs(self.system.preset, **self.system.changes, generator_num_classes=self.shared.num_classes)[1]
+        shaping = {
+            "steps": args.steps,
+            "batch_size": args.batch_size,
+            "learning_rate": args.learning_rate,
+            "warmup_steps": args.warmup_steps,
+            "precision": args.precision,
+        }
         if (self.folder / "model" / "model.safetensors").is_file():
+            there = json.loads((self.folder / "config.json").read_text())["settings"]
+            found = {name: there[name] for name in shaping}
+            if found != shaping:
+                raise ValueError(f"{self.folder} was trained with {found}, now {shaping}; give another --work folder.")
             return
         tokenizer, codes = self.shared.codes(self.system)
         settings = TrainConfig(
@@ -163,45 +116,43 @@ class Row:
             out=self.folder,
             codes=codes,
             preset=self.system.preset,
-            model=preset_configs(self.system.preset, **self.system.changes, generator_num_classes=self._num_classes())[1],
-            steps=args.steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=min(args.warmup_steps, args.steps // 10),
+            model=model,
+            unconditional=model.unconditional,
             schedule="cosine",
             ema_decay=0.999,
             sample_every=0,
             seed=self.seed,
-            **_of_training(args, args.steps),
+            **{**of_training(args, args.steps), **shaping},
         )
         with core_seconds(self.folder):
             train(replace(settings, resume=(self.folder / "checkpoints").is_dir()))
-
-    def _num_classes(self) -> int:
-        return int(self.shared.real["train"][1].max()) + 1
 
     @cached_property
     def model(self):
         """The trained backbone."""
         overlay = {"file": str(self.folder)}
-        classes = {"generator_num_classes": self._num_classes()}
+        classes = {"generator_num_classes": self.shared.num_classes}
         options = {"pretrained": True, "pretrained_cfg_overlay": overlay, "num_classes": 0}
         return timm.create_model(self.system.preset, **options, **self.system.changes, **classes).eval()
+
+    @property
+    def labels(self) -> bool:
+        """Whether images are drawn by class."""
+        return not self.model.generator.config.unconditional
 
     # ------------------------------------------------------------------------------------------------------- parts of a row
 
     def _training(self) -> dict:
         generator = self.model.generator
-        trunk = sum(p.numel() for p in generator.trunk.parameters())
-        tokenizer_cost = _cost(self.shared.folder / f"tokenizer_{self.system.tokenizer}")
+        _, known = self.shared.tokenizer(self.system)
         return {
-            "trunk_parameters": trunk,
+            "trunk_parameters": sum(p.numel() for p in generator.trunk.parameters()),
             "generator_parameters": sum(p.numel() for p in generator.parameters()),
             "tokenizer_parameters": sum(p.numel() for p in self.model.tokenizer.parameters()),
-            "core_seconds": _cost(self.folder),
-            "tokenizer_core_seconds": tokenizer_cost,
+            "core_seconds": cost(self.folder),
             "images_seen": self.args.steps * self.args.batch_size,
             "weights_sha256": fingerprint(self.model),
+            "tokenizer": {name: known[name] for name in ("weights_sha256", "core_seconds", "validation", "validated")},
         }
 
     def _generation(self) -> dict:
@@ -220,37 +171,39 @@ class Row:
             tried.append({"settings": choice, "frechet_to_training_images": distance})
             log.info("%s: %.3f", choice, distance)
         best = min(tried, key=lambda entry: entry["frechet_to_training_images"])
-        return {**self._measured(best["settings"], "images_chosen"), "tried": tried}
+        folder = "images" if best["settings"] == self.system.sampling else "images_chosen"  # they would be the same images
+        return {**self._measured(best["settings"], folder), "tried": tried}
 
     def _speed(self) -> dict:
-        """Seconds an image, best of three, a batch of 16 on the threads of this run."""
-        labels, found = torch.arange(16) % self._num_classes(), []
-        for i in range(3):
-            started = time.perf_counter()
-            self.model.generate(labels, generator=torch.Generator().manual_seed(i), **self.system.sampling)
-            found.append((time.perf_counter() - started) / 16)
-        return {"seconds_per_image": min(found), "batch": 16, "threads": torch.get_num_threads(), "all": found}
+        """Processor time of an image, best of three (in a trial, of one); other programs disturb it less than the time on the clock."""
+        labels, found = torch.from_numpy(classes_in_turn(BATCH_OF_SPEED, self.shared.num_classes)), []
+        for i in range(1 if self.args.trial else 3):
+            clock, processor = time.perf_counter(), time.process_time()
+            self._generate(labels.numpy() if self.labels else None, [i * 100 + k for k in range(len(labels))], self.system.sampling)
+            spent = time.process_time() - processor, time.perf_counter() - clock
+            found.append([seconds / BATCH_OF_SPEED for seconds in spent])
+        core, clock = map(list, zip(*found, strict=True))
+        where = {"batch": BATCH_OF_SPEED, "threads": torch.get_num_threads()}
+        return {"core_seconds_per_image": min(core), **where, "all": core, "clock": clock}
 
     def _probes(self) -> dict:
-        """Accuracies of linear probes at the middle layer and at the layer held-out images choose, of k-NN, and of the attentive probe."""
+        """Accuracies of linear probes at the middle layer and at the layer held-out images choose, and of k-NN."""
         (train, labels), (test, test_labels) = self.shared.real["train"], self.shared.real["test"]
         features = [self._features(images) for images in (train, test)]
         middle = self.model.feature_layer
-        np.savez_compressed(
-            self.folder / "middle.npz",
-            features=features[1][middle][:KEPT_FOR_PICTURE].astype(np.float16),
-            labels=test_labels[:KEPT_FOR_PICTURE],
-        )
+        if self.name in PICTURED and self.seed == 0:
+            kept = {"features": features[1][middle][:KEPT_FOR_PICTURE].astype(np.float16), "labels": test_labels[:KEPT_FOR_PICTURE]}
+            self.finished.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.finished.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
+                np.savez_compressed(file, **kept)
         layers = {str(layer): layer for layer in features[0]}
-        few = np.bincount(labels).min()
-        found = {"middle_layer": middle, "layers": len(layers)}
+        found = {"middle_layer": middle, "layers": len(layers), "smallest_class": int(np.bincount(labels).min())}
         neighbors = tuple(k for k in (10, 20, 100) if k <= 0.8 * len(labels))
 
         def tested(choice, layer: int, votes: bool = False) -> dict:
             scores = choice.estimator.predict_proba(features[1][layer])
             result = evaluation_result(scores, test_labels, choice.estimator.classes_, {}, votes)
-            kept = ("top1", "top1_interval", "top5", "top5_interval")
-            return {"layer": layer, **{name: result[name] for name in kept}, **choice.rows[choice.name]}
+            return {"layer": layer, **{name: result[name] for name in TOPS}, **choice.rows[choice.name]}
 
         linear = LinearProbe(Cs=(0.001, 0.01, 0.1, 1.0, 10.0))
         choice = choose({str(middle): (linear, features[0][middle])}, labels, seed=0)
@@ -260,20 +213,21 @@ class Row:
         knn = KNNClassifier(neighbors, 0.07)
         choice = choose({name: (knn, features[0][layer]) for name, layer in layers.items()}, labels, seed=0)
         found["knn"] = tested(choice, layers[choice.name], votes=True)
-        found["attentive"] = self._attentive(middle, labels, test_labels)
-        found["smallest_class"] = int(few)
         return found
 
-    def _attentive(self, layer: int, labels: np.ndarray, test_labels: np.ndarray) -> dict:
-        train, test = (self._tokens(self.shared.real[name][0], layer, self.folder / f"tokens_{name}.npy") for name in ("train", "test"))
+    def _attentive(self) -> dict:
+        """Accuracy of an attentive probe over the tokens of the middle layer."""
+        layer = self.model.feature_layer
+        paths = {name: self.folder / f"tokens_{name}.npy" for name in ("train", "test")}
         try:
-            probe = AttentiveProbe(lrs=(1e-3,), epochs=(10,)).fit(train, labels)
+            train, test = (self._tokens(self.shared.real[name][0], layer, path) for name, path in paths.items())
+            probe = AttentiveProbe(lrs=(1e-3,), epochs=(10,)).fit(train, self.shared.real["train"][1])
             logits = probe.logits(test)
         finally:
-            for name in ("train", "test"):
-                (self.folder / f"tokens_{name}.npy").unlink(missing_ok=True)
-        result = evaluation_result(np.asarray(logits), test_labels, probe.classes_, {})
-        return {"layer": layer, **{name: result[name] for name in ("top1", "top1_interval", "top5", "top5_interval")}}
+            for path in paths.values():
+                path.unlink(missing_ok=True)
+        result = evaluation_result(np.asarray(logits), self.shared.real["test"][1], probe.classes_, {})
+        return {"layer": layer, **{name: result[name] for name in TOPS}}
 
     # ------------------------------------------------------------------------------------------------------------- tools
 
@@ -296,16 +250,19 @@ class Row:
             out.flush()
         return np.load(path, mmap_mode="r")
 
-    def _draw(self, sampling: dict, folder: str, count: int, seed: int) -> tuple[Callable, np.ndarray]:
+    @torch.no_grad()
+    def _generate(self, labels: np.ndarray | None, seeds: list[int], sampling: dict) -> torch.Tensor:
+        """Images (b, C, H, W) of classes, or of none."""
+        classes = torch.from_numpy(labels) if labels is not None else torch.full((len(seeds),), self.model.generator.null_class)
+        return self.model.generate(classes, seeds=seeds, **sampling)
+
+    def _draw(self, sampling: dict, folder: str, count: int, seed: int) -> tuple[Callable, np.ndarray | None]:
         """Images of these settings, in a folder that goes on where it was: a function that reads them in batches, and their labels."""
-        labels = classes_in_turn(count, self._num_classes())
+        labels = classes_in_turn(count, self.shared.num_classes) if self.labels else None
         facts = {"model": self.system.preset, "weights_sha256": fingerprint(self.model), "sampling": sampling, "seed": seed}
-        samples = SampleFolder(self.folder / folder, facts)
-
-        def generate(own, seeds):
-            return self.model.generate(torch.from_numpy(own), seeds=seeds, **sampling)
-
-        samples.draw(generate, labels, count, seed=seed)
+        own = "" if self.system.weights is None else f"_{self.name}"
+        samples = SampleFolder(self.folder / f"{folder}{own}", facts)
+        samples.draw(lambda classes, seeds: self._generate(classes, seeds, sampling), labels, count, seed=seed)
 
         def batches():
             for start in range(0, count, work.READ):
@@ -317,8 +274,6 @@ class Row:
         pictures, labels = self._draw(sampling, folder, self.args.images, self.seed * 10**5)
         network, facts = self.shared.judge
         samples, own = work.network_outputs(network, pictures())
-        test = PictureSet(self.args.dataset, self.args.test_split, self.shared.size, len(self.shared.test[0]))
-        decoded = work.network_outputs(network, work.decoded(self.model, (batch for batch, _ in test.batches(work.READ))))
         found = work.report(
             network,
             (samples, {"sampling": sampling, **own}),
@@ -326,28 +281,6 @@ class Row:
             self.shared.settings_of_metrics(),
             labels=labels,
             floor=self.shared.test,
-            ceiling=(decoded[0], {"what": "decoded real codes", **decoded[1]}),
+            ceiling=self.shared.ceiling(self.system.tokenizer, self.model),
         )
         return {**found, "judge_accuracy": facts["test_accuracy"]}
-
-
-@contextmanager
-def core_seconds(folder: Path):
-    """Adds the processor time spent inside to the folder's cost.json, also where it is interrupted."""
-    started = time.process_time()
-    try:
-        yield
-    finally:
-        if folder.is_dir():
-            write_json(folder / "cost.json", {"core_seconds": _cost(folder) + time.process_time() - started})
-
-
-def _cost(folder: Path) -> float:
-    path = folder / "cost.json"
-    return json.loads(path.read_text())["core_seconds"] if path.is_file() else 0.0
-
-
-def _of_training(args, steps: int) -> dict:
-    every = max(1, min(500, steps // 4))
-    rows = {"validate_every": every, "checkpoint_every": every, "validation": min(1_000, (args.limit or 10**9) // 10)}
-    return {**rows, "trackers": (), "device": "cpu", "threads": args.threads}
