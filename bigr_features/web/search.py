@@ -68,13 +68,15 @@ class Search:
             else:
                 rows = np.arange(len(gallery)) if among is None else np.flatnonzero(np.isin(gallery.labels, among))
                 ids, how = gallery.ids[rows[:k]].tolist(), "the first of the gallery"
-            found = [_about(gallery.item(item)) for item in ids]
+            found, generation = [_about(gallery.item(item)) for item in ids], gallery.generation
         for i, hit in enumerate(found):
             hit["score"] = None if scores is None else round(scores[i], 4)
+            hit["same"] = None if label is None else hit["label"] == label
         return JSONResponse(
             {
                 "hits": found,
                 "of": len(gallery),
+                "generation": generation,
                 "how": how,
                 "precision": _precision(found, label),
                 "seconds": round(time.perf_counter() - start, 4),
