@@ -212,7 +212,7 @@ function happened(event) {
   else if (event.what === "running") $("paint-status").textContent = "running";
   else if (event.what === "start") stages(event);
   else if (event.what === "step") step(event);
-  else if (event.what === "done") { results(event); finish(`done: ${frames.map((one) => one.length).join(", ")} steps`); }
+  else if (event.what === "done") { results(event); $("paint-progress").value = $("paint-progress").max; finish(`done, ${Math.max(...frames.map((one) => one.length))} steps with something new`); }
   else finish(event.what === "cancelled" ? "cancelled" : `it failed: ${event.error}`);
 }
 
