@@ -27,6 +27,7 @@ GROUPS = {
         "sync": "Make a gallery agree with a folder that has changed.",
         "reindex": "Give a gallery another index, metric or model.",
         "duplicates": "List copies and near copies in a gallery.",
+        "serve": "Search, clusters and painting in a browser.",
     },
     "New and changed images": {
         "generate": "Draw images of classes or prompts.",

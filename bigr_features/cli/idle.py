@@ -83,6 +83,7 @@ RULES: dict[str, list[Rule]] = {
         Rule(tuple(name for name in _READING if name not in ("batch_size", "num_workers")), "image files", lambda c: bool(c.queries)),
         Rule(("combine",), "image files or --ids", lambda c: c.by_class is None),
     ],
+    "serve": [Rule(("weights", "model_args"), "--model (it is none)", lambda c: c.model != "none")],
     "generate": [
         *_DRAWN,
         _NEGATIVE,

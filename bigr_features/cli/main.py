@@ -35,6 +35,7 @@ COMMANDS = {
     "sync": (".gallery_upkeep:SyncConfig", ".gallery_upkeep:sync"),
     "reindex": (".gallery_upkeep:ReindexConfig", ".gallery_upkeep:reindex"),
     "duplicates": (".gallery_upkeep:DuplicatesConfig", ".gallery_upkeep:duplicates"),
+    "serve": (".serve:ServeConfig", ".serve:serve"),
     "generate": (".drawing_options:GenerateConfig", ".generate:generate"),
     "interpolate": (".drawing_options:InterpolateConfig", ".generate:interpolate"),
     "inpaint": (".drawing_options:InpaintConfig", ".edit:inpaint"),

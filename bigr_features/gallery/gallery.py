@@ -21,6 +21,7 @@ from ..storage.export import to_fiftyone, to_lance, to_parquet
 from .changes import Changes, check_free
 from .hits import Hits
 from .images import add_images
+from .mixed import search_mixed
 from .sheets import item_image
 
 STORE_BATCH = 20_000
@@ -197,7 +198,7 @@ class Gallery(Changes):
             image = Image.fromarray(query) if isinstance(query, np.ndarray) else opened(query)
         return explain(self.embedder, image, item_image(self, hit))
 
-    to_parquet, to_lance, to_fiftyone = to_parquet, to_lance, to_fiftyone
+    to_parquet, to_lance, to_fiftyone, search_mixed = to_parquet, to_lance, to_fiftyone, search_mixed
 
 
 def _is_image(query) -> bool:

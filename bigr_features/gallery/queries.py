@@ -101,7 +101,7 @@ class Queries(Contents):
         features = self._vectors["features"][rows].astype(np.float32) if self.settings.has_features else None
         return features, self._vectors["bits"][rows] if self.settings.takes_bits else None
 
-    def _search(self, features, bits, k: int, label, excluded: list[np.ndarray], combine: bool) -> Hits:
+    def _search(self, features, bits, k: int, label, excluded: list[np.ndarray], combine: bool, searcher: Searcher | None = None) -> Hits:
         if combine:
             features, bits = combined(features, bits)
             excluded = [np.unique(np.concatenate(excluded))]
@@ -116,8 +116,9 @@ class Queries(Contents):
         if not isinstance(k, int | np.integer) or not 1 <= k <= most:
             what = "items to find" if label is None else f"items with label {label!r} to find"
             raise ValueError(f"k={k!r}, but there are {most} {what}; give k of 1..{most}." if most > 0 else f"there are no {what}.")
-        scores, rows = self._searcher().search(features, bits, int(k), allowed, excluded)
-        if self.settings.metric == "hamming":
+        searcher = self._searcher() if searcher is None else searcher
+        scores, rows = searcher.search(features, bits, int(k), allowed, excluded)
+        if searcher.metric == "hamming":
             scores = 1 - scores / np.float32(self.num_bits)
         found = self._items.columns(np.unique(rows), "id, label")
         ids = np.array([[found[row][0] for row in line] for line in rows.tolist()], dtype=str).reshape(rows.shape)

@@ -46,12 +46,19 @@ def check_bits(bits, num_bits: int | None, what: str = "bits") -> np.ndarray:
     return bits
 
 
-def combined(features: np.ndarray | None, bits: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Several queries as one: the mean of their directions (1, D), and the bits (1, bytes) that more than half of them have."""
-    if features is not None:
-        features = unit_length(features).mean(0, keepdims=True)
-        if not features.any():
-            raise ValueError("the queries cancel out: the mean of their directions is zero; search by each of them.")
-    if bits is not None:
-        bits = np.packbits(np.unpackbits(bits, axis=1).mean(0, keepdims=True) > 0.5, axis=1)
-    return features, bits
+def combined(
+    features: np.ndarray | None, bits: np.ndarray | None, weights: np.ndarray | None = None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Several queries as one: the mean of their directions (1, D), and the bits (1, bytes) that more than half of them have.
+
+    With `weights` (Q,), some of which may be negative, their weighted sum, and the bits that the weighted votes are for.
+    """
+    if weights is None:
+        features = None if features is None else unit_length(features).mean(0, keepdims=True)
+        votes = None if bits is None else np.unpackbits(bits, axis=1).mean(0, keepdims=True) - 0.5
+    else:
+        features = None if features is None else weights[None] @ unit_length(features)
+        votes = None if bits is None else weights[None] @ (np.unpackbits(bits, axis=1).astype(np.float32) - 0.5)
+    if features is not None and not features.any():
+        raise ValueError("the queries cancel out: the mean of their directions is zero; search by each of them.")
+    return features, None if votes is None else np.packbits(votes > 0, axis=1)

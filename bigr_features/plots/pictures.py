@@ -5,11 +5,13 @@ Functions of arrays; they know no model.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
@@ -215,16 +217,22 @@ def save_png(path: str | Path, image: Image.Image, settings: dict | None = None)
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} does not end in .png; settings are kept inside PNG files, so give such a name.")
-    info = PngImagePlugin.PngInfo()
-    if settings is not None:
-        info.add_itxt(SETTINGS_KEY, json.dumps(settings, allow_nan=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info)
+        temporary.write_bytes(png_bytes(image, settings))
 
 
-def read_settings(path: str | Path) -> dict:
-    """The settings inside a PNG that `save_png` wrote.
+def png_bytes(image: Image.Image, settings: dict | None = None) -> bytes:
+    """What `save_png` writes."""
+    info, buffer = PngImagePlugin.PngInfo(), io.BytesIO()
+    if settings is not None:
+        info.add_itxt(SETTINGS_KEY, json.dumps(settings, allow_nan=False))
+    image.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def read_settings(path: str | Path | IO[bytes]) -> dict:
+    """The settings inside a PNG that `save_png` wrote, or an open file of it.
 
     Raises
     ------
@@ -234,6 +242,7 @@ def read_settings(path: str | Path) -> dict:
     with Image.open(path) as image:
         text = getattr(image, "text", {}).get(SETTINGS_KEY)
     if text is None:
+        path = path if isinstance(path, str | Path) else "the picture"
         raise ValueError(f"{path} holds no settings of bigr_features; only PNG files written by it do.")
     return json.loads(text)
 
