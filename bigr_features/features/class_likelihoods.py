@@ -194,6 +194,7 @@ def _scores(
     if timesteps is None:
         indices = generator.code_format.indices(codes).flatten(0, 1)
         return generator.head.log_likelihood(condition, indices, generator.embedding).view(batch, count).mean(1, keepdim=True)
+    assert flips is not None
     levels = []
     for t, flipped in zip(timesteps, flips.to(codes.device, codes.dtype), strict=True):
         noisy = (codes - flipped).abs().flatten(0, 1)
