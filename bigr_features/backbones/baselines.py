@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.models import register_model
@@ -41,7 +42,7 @@ class Baseline(nn.Module):
             )
         self.in_chans, self.img_size, self.num_features = in_chans, img_size, num_features
         size, mean, std = (in_chans, img_size, img_size), (0.0,) * 3, (1.0,) * 3
-        self.pretrained_cfg = {
+        self.pretrained_cfg: dict[str, Any] = {
             "architecture": name, "input_size": size, "mean": mean, "std": std, "interpolation": "bicubic", "crop_pct": 1.0,
         }  # fmt: skip
         self.place = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device the model is

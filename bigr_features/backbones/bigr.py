@@ -137,7 +137,9 @@ def bigr_l_t2i(pretrained: bool = False, **kwargs) -> BiGRBackbone:
 @register_model
 def bigr_nano_t2i(pretrained: bool = False, **kwargs) -> BiGRBackbone:
     """bigr_nano on captions of 12 words, read by a word-level encoder inside; by default it knows the words of `data.captions`."""
-    kwargs.setdefault("text", replace(GENERATORS["bigr_nano_t2i"].text, vocabulary=vocabulary()))
+    text = GENERATORS["bigr_nano_t2i"].text
+    assert text is not None
+    kwargs.setdefault("text", replace(text, vocabulary=vocabulary()))
     return _create_backbone("bigr_nano_t2i", pretrained, **kwargs)
 
 

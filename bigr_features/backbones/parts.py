@@ -69,7 +69,7 @@ def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str |
         return None
     path, trained_as, feature_layer = Path(cfg["file"]) if cfg.get("file") else None, None, None
     models = checkpoints.load_parts(path) if path is not None and path.is_dir() else None
-    if models is not None:
+    if path is not None and models is not None:
         _check_kinds(models, path)
         check_same_codes(models[1].config, models[0].config)
         trained_as, feature_layer = models[0].config, checkpoints.feature_layer_of(path)
@@ -86,7 +86,9 @@ def read_parts(cfg: dict[str, Any], generator: GeneratorConfig, cache_dir: str |
 
         names = (cfg["hf_hub_filename"], OFFICIAL_TOKENIZERS[cfg["hf_hub_filename"]])
         paths = [hf_hub_download(cfg["hf_hub_id"], name, cache_dir=cache_dir) for name in names]
-        parts = _official(checkpoints.read_checkpoint(paths[0])).read(*paths, generator)
+        official = _official(checkpoints.read_checkpoint(paths[0]))
+        assert official is not None
+        parts = official.read(paths[0], paths[1], generator)
     else:
         return None
     named = zip(("generator", "tokenizer"), parts, strict=True)

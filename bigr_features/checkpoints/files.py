@@ -114,8 +114,8 @@ def read_pickle(path: str | Path) -> dict:
     except PermissionError:
         raise
     except Exception as error:  # torch.load raises almost anything on damaged files
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise ValueError(f"{path} is damaged or no PyTorch checkpoint ({reason}); download it again.") from error
+        first = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise ValueError(f"{path} is damaged or no PyTorch checkpoint ({first}); download it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, but a checkpoint is a dictionary of weights.")
     return content

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from torch import Tensor
+
 
 def rename(key: str, names: list[tuple[str, str]], to_official: bool) -> str | None:
     """The key's other name by the first template (ours, official) that fits, or None."""
@@ -15,6 +17,11 @@ def rename(key: str, names: list[tuple[str, str]], to_official: bool) -> str | N
             *numbers, rest = match.groups()
             return (target.replace("#", numbers[0]) if numbers else target) + (rest or "")
     return None
+
+
+def renamed(state: dict[str, Tensor], names: list[tuple[str, str]], to_official: bool) -> dict[str, Tensor]:
+    """Tensors under their other names; those that no template fits keep theirs."""
+    return {rename(key, names, to_official) or key: value for key, value in state.items()}
 
 
 # names of the trunk, which BiGR, LlamaGen and ELM share

@@ -11,6 +11,7 @@ import torch
 
 from ..models.autoencoder import BinaryAutoencoder
 from ..models.config import GeneratorConfig
+from ..models.config_fields import Config
 from ..models.generator import BiGR
 from ..models.tokenizer_config import TokenizerConfig, VQTokenizerConfig
 from ..models.vq_autoencoder import VQAutoencoder
@@ -19,7 +20,7 @@ from ..storage.json_files import write_json
 from .files import filled, read_safetensors
 
 FORMAT_VERSION = 1
-KINDS = {
+KINDS: dict[str, tuple[type, type[Config]]] = {
     "BinaryAutoencoder": (BinaryAutoencoder, TokenizerConfig),
     "VQAutoencoder": (VQAutoencoder, VQTokenizerConfig),
     "BiGR": (BiGR, GeneratorConfig),

@@ -18,7 +18,7 @@ from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
 from ..models.tokenizer_config import TokenizerConfig
 from .files import VQ_CODEBOOK, filled, read_pickle, tensors
-from .names import TRUNK_NAMES, rename
+from .names import TRUNK_NAMES, renamed
 
 _GENERATOR_NAMES = [
     ("embedding.mask_embedding", "mask_tok"),
@@ -109,7 +109,7 @@ def read_official_generator(path: str | Path, config: GeneratorConfig, *, weight
                 f"{path}: {key} is not the {config.noise_schedule} schedule of {config.num_timesteps} timesteps; "
                 "give the noise_schedule and num_timesteps that the model was trained with."
             )
-    return {rename(key, _GENERATOR_NAMES, to_official=False) or key: value for key, value in state.items()}
+    return renamed(state, _GENERATOR_NAMES, to_official=False)
 
 
 def read_official_tokenizer(path: str | Path) -> dict[str, Tensor]:
@@ -126,19 +126,19 @@ def read_official_tokenizer(path: str | Path) -> dict[str, Tensor]:
         block = key.removesuffix(".conv1.weight")
         if block != key and value.shape[0] == value.shape[1]:  # a shortcut runs only where the width changes
             unused |= {f"{block}.conv_out.weight", f"{block}.conv_out.bias"}
-    return {rename(key, _TOKENIZER_NAMES, to_official=False) or key: value for key, value in state.items() if key not in unused}
+    return renamed({key: value for key, value in state.items() if key not in unused}, _TOKENIZER_NAMES, to_official=False)
 
 
 def official_generator_state(model: BiGR) -> dict[str, Tensor]:
     """The model's weights under official names, with the denoiser's second copy and the schedule tables, as an official file holds them."""
-    state = {rename(key, _GENERATOR_NAMES, to_official=True): value for key, value in model.state_dict().items()}
+    state = renamed(model.state_dict(), _GENERATOR_NAMES, to_official=True)
     copies = {_DENOISER_COPY + key.removeprefix(_DENOISER): value for key, value in state.items() if key.startswith(_DENOISER)}
     return {**state, **copies, **_schedule_tables(model.config)}
 
 
 def official_tokenizer_state(model: BinaryAutoencoder) -> dict[str, Tensor]:
     """The model's weights under official names (without the `ae.` prefix); zeros stand where official files hold unused weights."""
-    state = {rename(key, _TOKENIZER_NAMES, to_official=True): value for key, value in model.state_dict().items()}
+    state = renamed(model.state_dict(), _TOKENIZER_NAMES, to_official=True)
     for key, value in list(state.items()):
         block = key.removesuffix(".conv1.weight")
         if block != key and f"{block}.conv_out.weight" not in state:

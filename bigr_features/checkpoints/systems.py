@@ -13,7 +13,7 @@ from ..functional.checks import some
 from ..models.config import GeneratorConfig
 from ..models.generator import BiGR
 from .files import filled, read_pickle, tensors
-from .names import TRUNK_NAMES, rename
+from .names import TRUNK_NAMES, renamed
 
 LLAMAGEN_ENTRIES = ("ema", "model", "module", "state_dict")  # the averaged weights of a training file first
 WEIGHTS = ("ema", "model")
@@ -23,7 +23,7 @@ _MASKED_HEAD = [("output.fc", "mlm_layer.fc"), ("output.norm", "mlm_layer.ln"), 
 
 
 def _elm_names(config: GeneratorConfig) -> list[tuple[str, str]]:
-    """(ours, official), as in `names.rename`."""
+    """(ours, official), as in `names.renamed`."""
     if config.head == "mlm":
         return [("embedding.table", "tok_embedder"), *TRUNK_NAMES, *_MASKED_HEAD]
     if config.num_sub_codes == 1:
@@ -83,7 +83,7 @@ def read_llamagen_generator(path: str | Path, config: GeneratorConfig, *, weight
     entry = weights or next((name for name in LLAMAGEN_ENTRIES if isinstance(content.get(name), dict)), None)
     state = _weights(content if entry is None else content[entry], path, "LlamaGen", "tok_embeddings.weight")
     state = {key: value for key, value in state.items() if key != "freqs_cis" and ".kv_cache." not in key}
-    return {rename(key, _LLAMAGEN_NAMES, to_official=False) or key: value for key, value in state.items()}
+    return renamed(state, _LLAMAGEN_NAMES, to_official=False)
 
 
 def read_elm_generator(path: str | Path, config: GeneratorConfig, *, weights: str = "ema") -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ def read_elm_generator(path: str | Path, config: GeneratorConfig, *, weights: st
         raise ValueError(f"{path} holds {kind} ELM, but the configuration has head={config.head!r}; give {asked}.")
     if masked:
         state = {key: value for key, value in state.items() if not key.startswith(("output.", "pos_embed.", "proj."))}
-    state = {rename(key, _elm_names(config), to_official=False) or key: value for key, value in state.items()}
+    state = renamed(state, _elm_names(config), to_official=False)
     if "output.bias" in state:
         state["output.bias"] = state["output.bias"].flatten()
     return state
@@ -111,7 +111,7 @@ def read_elm_generator(path: str | Path, config: GeneratorConfig, *, weights: st
 def llamagen_generator_state(model: BiGR) -> dict[str, Tensor]:
     """The model's weights under the names of official LlamaGen files, as the entry "model" holds them."""
     _check_system(model.config, "LlamaGen", tokens="index", heads=("linear",))
-    return {rename(key, _LLAMAGEN_NAMES, to_official=True): value for key, value in model.state_dict().items()}
+    return renamed(model.state_dict(), _LLAMAGEN_NAMES, to_official=True)
 
 
 def elm_generator_state(model: BiGR) -> dict[str, Tensor]:
@@ -123,7 +123,7 @@ def elm_generator_state(model: BiGR) -> dict[str, Tensor]:
     config = model.config
     _check_system(config, "ELM", tokens="bits", heads=("linear", "mlm"))
     split = config.num_sub_codes > 1
-    state = {rename(key, _elm_names(config), to_official=True): value for key, value in model.state_dict().items()}
+    state = renamed(model.state_dict(), _elm_names(config), to_official=True)
     if config.head == "mlm":
         state["mlm_layer.bias"] = state["mlm_layer.bias"][None, None]
         table, width = state["tok_embedder.weight"], config.width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -56,7 +57,8 @@ def without_classifier(state: dict[str, Tensor], model: nn.Module, path: str | P
     of_classifier = [key for key in state if key.startswith(prefixes)]
     left = [key for key in of_classifier if key not in expected] if getattr(model, "num_classes", 0) == 0 else []
     for key in of_classifier:
-        found, wanted = state[key].shape, expected[key].shape if key in expected else ()
+        found: Sequence[int] = state[key].shape
+        wanted: Sequence[int] = expected[key].shape if key in expected else ()
         if key.endswith(".weight") and found[1:] == wanted[1:] and found[:1] != wanted[:1]:
             raise ValueError(
                 f"{path} has a classifier of {found[0]} classes ({key} is {list(found)}), but the model was created with num_classes="

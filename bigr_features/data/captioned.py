@@ -166,7 +166,7 @@ def described(items: Items, source: str) -> tuple[Items, list[Skipped]]:
     ValueError
         If none has one.
     """
-    has = np.array([bool(texts) for texts in items.captions], dtype=bool)
+    has = np.array([bool(texts) for texts in items.captions or ()], dtype=np.bool_)
     if not has.any():
         raise ValueError(f"none of the {len(items)} images of {source} has a caption.")
     silent = [Skipped(items.name(int(i)), NO_CAPTION) for i in np.flatnonzero(~has)]

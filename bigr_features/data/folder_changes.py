@@ -49,7 +49,7 @@ def compare(sources: Iterable[tuple[int, str, str, str | None]], folder: str | P
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder that the gallery was made of.")
-    items, plan, held = open_items(str(folder), split), Plan(), {}
+    items, plan, held = open_items(str(folder), split), Plan(), dict[str, list[tuple]]()
     for row, item, source, stamp in sources:
         if source.startswith(f"{folder}{os.sep}"):
             held.setdefault(source, []).append((row, item, stamp))

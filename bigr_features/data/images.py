@@ -46,7 +46,11 @@ class ImageSet:
     _listed: Items | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
-        return len(self._pixels) if self._pixels is not None else len(self._items)
+        return len(self._encoded() if self._pixels is None else self._pixels)
+
+    def _encoded(self) -> Items:
+        assert self._items is not None  # pixels or items are there
+        return self._items
 
     @property
     def in_memory(self) -> bool:
@@ -55,6 +59,7 @@ class ImageSet:
 
     def listing_sha256(self) -> str:
         """Digest of names, labels, and sizes and times of the files, also of unreadable ones; it changes when the source is changed."""
+        assert self._listed is not None
         return self._listed.listing_sha256()
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +76,7 @@ class ImageSet:
         pixels = np.empty((len(indices), self.size, self.size, self.in_chans), dtype=np.uint8)
         filled = 0
         for position, index in enumerate(indices):
-            problem = self._items.read_into(int(index), pixels[filled])
+            problem = self._encoded().read_into(int(index), pixels[filled])
             if problem is None:
                 filled += 1
             else:
@@ -171,6 +176,7 @@ def open_images(
     unlabelled = [problem for problem in map(items.unlabelled, range(len(items))) if problem is not None]
     if unlabelled:
         log.warning("%d of %d images of %s are skipped: %s", len(unlabelled), len(items), one_line(source), unlabelled[0].reason)
+        assert items.labels is not None
         items = items.take(np.flatnonzero(items.labels >= 0))
     if captioned:
         items, silent = described(items, str(source))

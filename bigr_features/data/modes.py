@@ -67,7 +67,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
         values = (np.asarray(image) >> (_bits(image) - 8)).astype(np.uint8)
     else:
         return image
-    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         values = 255 - values
     shallow = Image.fromarray(values)
     transparent = image.info.get("transparency")

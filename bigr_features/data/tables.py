@@ -131,7 +131,7 @@ def _kind_of_images(feature) -> str | None:
         return "image"
     if isinstance(feature, dict):  # a table that was not written by `datasets`
         return "struct" if "bytes" in feature and set(feature) <= {"bytes", "path"} else None
-    return {"binary": "bytes", "large_binary": "bytes", "string": "path", "large_string": "path"}.get(getattr(feature, "dtype", None))
+    return {"binary": "bytes", "large_binary": "bytes", "string": "path", "large_string": "path"}.get(getattr(feature, "dtype", ""))
 
 
 def labels_of(table, image: str, source: str) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

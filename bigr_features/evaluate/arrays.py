@@ -278,9 +278,9 @@ def standardized(block: np.ndarray, mean: np.ndarray, scale: np.ndarray, device:
 
 def _moments(X, rows: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, scale and constancy; relative to the first row, so that large means cost no digits and constants are seen exactly."""
-    first, count, mean, squares = None, 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    first, count, mean, squares = np.zeros(X.shape[1]), 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for _, block in read_blocks(X, rows, np.float64):
-        first = block[0].copy() if first is None else first
+        first = first if count else block[0].copy()
         block = block - first
         block_mean = block.mean(0)
         delta = block_mean - mean

@@ -29,8 +29,9 @@ class AttentionPooling(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query = (self.query @ self.key.weight.unflatten(0, (self.num_heads, -1))).squeeze(1)  # (h, D)
-        scale = (tokens.shape[2] // self.num_heads) ** -0.5
-        return self.head(pool_by_queries(tokens, *self.statistics(tokens), query * scale, self.value.weight))
+        query = query * (tokens.shape[2] // self.num_heads) ** -0.5
+        mean, scale = self.statistics(tokens)
+        return self.head(pool_by_queries(tokens, mean, scale, query, self.value.weight))
 
 
 class EfficientPooling(nn.Module):
@@ -52,7 +53,8 @@ class EfficientPooling(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query = self.query * tokens.shape[2] ** -0.5
-        return self.head(self.norm(pool_by_queries(tokens, *self.statistics(tokens), query, self.value.weight)))
+        mean, scale = self.statistics(tokens)
+        return self.head(self.norm(pool_by_queries(tokens, mean, scale, query, self.value.weight)))
 
 
 class TokenStatistics(nn.Module):

@@ -31,7 +31,8 @@ class NetworkOutputs:
         return len(self.pooled)
 
     def take(self, rows: np.ndarray | slice) -> NetworkOutputs:
-        return NetworkOutputs(*(None if part is None else part[rows] for part in (self.pooled, self.spatial, self.logits)))
+        spatial, logits = (None if part is None else part[rows] for part in (self.spatial, self.logits))
+        return NetworkOutputs(self.pooled[rows], spatial, logits)
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class ReferenceOutputs:
     @classmethod
     def of(cls, outputs: NetworkOutputs) -> ReferenceOutputs:
         """The reference that a whole set of images makes."""
+        mean, covariance = moments(outputs.pooled)
         spatial = (None, None) if outputs.spatial is None else moments(outputs.spatial)
-        return cls(*moments(outputs.pooled), *spatial, len(outputs), outputs.pooled, True)
+        return cls(mean, covariance, spatial[0], spatial[1], len(outputs), outputs.pooled, True)
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,12 @@ def generation_metrics(
     found: dict = {"images": len(samples)}
     left_out: dict[str, str] = {}
     found["frechet"] = _frechet(samples.pooled, reference.mean, reference.covariance, reference.count, settings)
-    if samples.spatial is None or reference.spatial_mean is None:
+    if samples.spatial is None or reference.spatial_mean is None or reference.spatial_covariance is None:
         left_out["spatial_frechet"] = "no spatial features of " + ("the samples" if samples.spatial is None else "the reference")
     else:
         try:
-            spatial = reference.spatial_mean, reference.spatial_covariance
-            found["spatial_frechet"] = _frechet(samples.spatial, *spatial, reference.count, settings)
+            spatial = samples.spatial, reference.spatial_mean, reference.spatial_covariance
+            found["spatial_frechet"] = _frechet(*spatial, reference.count, settings)
         except ValueError as error:
             if "too few" not in str(error):
                 raise
@@ -151,7 +153,7 @@ def generation_metrics(
     else:
         found["inception_score"] = _score(samples.logits, settings)
         _recognised(found, left_out, samples.logits, labels)
-    if unseen is None or not reference.complete:
+    if unseen is None or reference.pooled is None or not reference.complete:
         left_out["memorisation"] = "no unseen real images" if unseen is None else "the reference is not of all training images"
     else:
         found["memorisation"] = _memorisation(samples.pooled, reference.pooled, unseen, settings)
@@ -198,7 +200,7 @@ def _manifold(features: np.ndarray, reference: np.ndarray, settings: MetricSetti
         found[name] = {"value": float(flags.mean()), "interval": interval, **facts}
     rng = np.random.default_rng(settings.seed)
     drawn = [hits.balls[rng.integers(len(features), size=len(features))].mean() / hits.density_k for _ in range(settings.resamples)]
-    interval = tuple(map(float, np.quantile(drawn, [0.025, 0.975]))) if drawn else None
+    interval = (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))) if drawn else None
     return {**found, "density": {"value": hits.density, "interval": interval, **facts}}
 
 

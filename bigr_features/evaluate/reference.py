@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,8 +49,8 @@ class Reference:
 def write_reference(path: str | Path, reference: Reference) -> None:
     """Write a reference in ADM's layout, whole or not at all."""
     path = _npz(path)
-    arrays = {"mu": reference.mean, "sigma": reference.covariance}
-    if reference.spatial_mean is not None:
+    arrays: dict[str, Any] = {"mu": reference.mean, "sigma": reference.covariance}
+    if reference.spatial_mean is not None and reference.spatial_covariance is not None:
         arrays |= {"mu_s": reference.spatial_mean, "sigma_s": reference.spatial_covariance}
     if reference.images is not None:
         arrays["arr_0"] = reference.images
@@ -95,8 +96,8 @@ def read_reference(path: str | Path) -> Reference:
     if "arr_0" in found:
         _check_images(path, found["arr_0"].shape, found["arr_0"].dtype)
     facts = _facts(path, found[IDENTITY]) if IDENTITY in found else {}
-    names = ("mu", "sigma", "mu_s", "sigma_s", "arr_0")
-    return Reference(*(found.get(name) for name in names), *(facts.get(name) for name in ("count", "network", "source")))
+    about = {name: facts.get(name) for name in ("count", "network", "source")}
+    return Reference(found["mu"], found["sigma"], found.get("mu_s"), found.get("sigma_s"), found.get("arr_0"), **about)
 
 
 def write_samples(path: str | Path, batches: Iterable[np.ndarray], count: int, labels: np.ndarray | None = None) -> None:

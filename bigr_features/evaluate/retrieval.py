@@ -218,7 +218,9 @@ def evaluate_retrieval(
     query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     if len(query_labels) != len(queries) or len(gallery_labels) != len(gallery):
         raise ValueError(f"{len(query_labels)} and {len(gallery_labels)} labels for {len(queries)} queries and {len(gallery)} items.")
-    precisions, hits, shares = [], {k: [] for k in ks}, {k: [] for k in ks}
+    precisions: list[np.ndarray] = []
+    hits: dict[int, list] = {k: [] for k in ks}
+    shares: dict[int, list] = {k: [] for k in ks}
     ranked = rank_all(queries, gallery, metric=metric, query_ids=query_ids, gallery_ids=gallery_ids, seed=seed)
     for part, order in ranked:
         relevant = relevance(order, query_labels[part], gallery_labels)

@@ -55,7 +55,7 @@ def choose(candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2,
     if not candidates:
         raise ValueError("there are no candidates to choose from.")
     y = np.asarray(y)
-    rows, best, fitted = {}, None, None
+    rows, best, fitted = dict[str, dict](), "", None
     for name, (estimator, X) in candidates.items():
         parameters = estimator.get_params()
         shared = {key: value for key, value in (("holdout", holdout), ("random_state", seed)) if key in parameters}
@@ -68,7 +68,7 @@ def choose(candidates: Mapping[str, tuple], y: np.ndarray, holdout: float = 0.2,
         settings = {key.rstrip("_"): getattr(estimator, key) for key in SETTINGS if hasattr(estimator, key)}
         rows[name] = {"holdout_accuracy": accuracy, "features": int(np.prod(X.shape[1:])), **settings}
         log.info("%-28s held out %.2f %%  %s", name, 100 * accuracy, settings)
-        if best is None or accuracy > rows[best]["holdout_accuracy"]:
+        if fitted is None or accuracy > rows[best]["holdout_accuracy"]:
             best, fitted = name, estimator  # the others are let go: each may hold a copy of its features
     return Choice(best, fitted, rows)
 

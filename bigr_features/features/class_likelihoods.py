@@ -240,6 +240,7 @@ def _scores(generator: BiGR, codes: Tensor, label: int, reading: _Reading, times
     if timesteps is None:
         indices = generator.code_format.indices(codes).flatten(0, 1)
         return generator.head.log_likelihood(condition, indices, generator.embedding).view(batch, -1).sum(1, keepdim=True)
+    assert reading.flips is not None
     levels = []
     for t, flipped in zip(timesteps, reading.flips.to(codes.device, codes.dtype), strict=True):
         noisy = (codes - flipped).abs().flatten(0, 1)

@@ -109,8 +109,9 @@ class Embedder:
         """
         import timm
 
-        name, _, arguments = str((made or {}).get("model") or "").partition(" ")
-        weights = str((made or {}).get("weights") or "")
+        made = made or {}
+        name, _, arguments = str(made.get("model") or "").partition(" ")
+        weights = str(made.get("weights") or "")
         if not name or arguments or weights.startswith(("random", GIVEN)) or not timm.is_model(name.partition(".")[0]):
             what = f"{made['model']} with {weights or 'unknown'} weights" if made else "of which it says nothing"
             raise ValueError(f"the gallery was made with a model ({what}) that cannot be made from its name; set gallery.embedder.")

@@ -39,7 +39,7 @@ class Explanation:
         canvas.paste(self.hit, (self.query.width + 4, 0))
         return canvas
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> bytes | None:
         return self.pair._repr_png_()
 
 

@@ -33,7 +33,7 @@ def extract_features(
     dtype: str = "fp32",
     batch_size: int = 256,
     progress: bool = True,
-) -> dict[int, np.ndarray] | dict[str, np.ndarray]:
+) -> dict[int | str, np.ndarray]:
     """Pooled features after several layers, in one pass; the model's mode and device are kept.
 
     Parameters
@@ -84,11 +84,12 @@ def extract_features(
     images = images if isinstance(images, Tensor) else pictures_as_inputs(images, model)
     check_inputs(images, model)
     seeds = np.arange(len(images)) if item_seeds is None else np.asarray(item_seeds)
+    given = None
     if labels is not None:
-        labels = torch.as_tensor(labels).expand(len(images)) if np.ndim(labels) == 0 else torch.as_tensor(labels)
-        if labels.shape != (len(images),):
-            raise ValueError(f"labels have shape {tuple(labels.shape)}; expected one for each of {len(images)} images.")
-    check_condition(labels, model)
+        given = torch.as_tensor(labels).expand(len(images)) if np.ndim(labels) == 0 else torch.as_tensor(labels)
+        if given.shape != (len(images),):
+            raise ValueError(f"labels have shape {tuple(given.shape)}; expected one for each of {len(images)} images.")
+    check_condition(given, model)
     if len(seeds) != len(images):
         raise ValueError(f"there are {len(seeds)} item_seeds and {len(images)} images; give one an image.")
     weight = next(model.parameters())
@@ -97,14 +98,16 @@ def extract_features(
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             batch = images[rows].to(weight.device, weight.dtype)
-            condition = None if labels is None else labels[rows].to(weight.device)
+            condition = None if given is None else given[rows].to(weight.device)
             with autocast(weight.device, dtype):
                 found = read_out(model, batch, readout, condition, seeds[rows])
             for name, rows_found in found.items():
                 parts[name].append(rows_found.cpu().numpy())
             bar.update(len(batch))
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    result = joined if not isinstance(pooling, str) else {layer: joined[feature_name(layer, pooling)] for layer in readout.layers}
+    result: dict[int | str, np.ndarray] = dict(joined.items())
+    if isinstance(pooling, str):
+        result = {layer: joined[feature_name(layer, pooling)] for layer in readout.resolved_layers}
     if bits:
         tokens = model.tokenizer.grid_size**2, model.tokenizer.code_dim
         result["bits"] = unpack_bits(joined["bits"], *tokens).reshape(len(images), -1)

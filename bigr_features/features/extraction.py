@@ -68,7 +68,7 @@ class Extraction:
         autocast(self.device, settings.dtype)
         asked = settings.layers, settings.pooling, settings.bits, settings.mask_ratio, settings.sample_bits, settings.seed
         readout = Readout(*asked).resolved(model)
-        self.readout = replace(readout, layers=tuple(by_depth(readout.layers)))
+        self.readout = replace(readout, layers=tuple(by_depth(readout.resolved_layers)))
         transform, mode = image_transform(model, settings.image_size)
         self.reader = ItemReader(settings.source, settings.split, settings.limit, transform, mode, labelled=settings.labels)
         items = self.reader.items
@@ -83,7 +83,7 @@ class Extraction:
                 "model": name or _name_of(model),
                 "weights": weights,
                 "weights_sha256": fingerprint(model),
-                "layers": list(self.readout.layers),
+                "layers": list(self.readout.resolved_layers),
                 "poolings": list(self.readout.poolings),
                 "bits": settings.bits,
                 **({"token_shapes": self._token_shapes()} if "tokens" in settings.pooling else {}),
@@ -145,7 +145,9 @@ class Extraction:
         size = preprocessing_of(self.model, self.settings.image_size)["input_size"]
         image = torch.zeros(1, *size, device=self.device, dtype=next(self.model.parameters()).dtype)
         with evaluating(self.model):
-            found = read_out(self.model, image, Readout(tuple(layer for layer in self.readout.layers if layer != HEAD), ("tokens",)))
+            found = read_out(
+                self.model, image, Readout(tuple(layer for layer in self.readout.resolved_layers if layer != HEAD), ("tokens",))
+            )
         return {name: list(tokens.shape[1:]) for name, tokens in found.items()}
 
     def _write(self, shard: int, parts: _Parts) -> None:
@@ -170,7 +172,11 @@ class Extraction:
         condition = self.settings.condition
         if condition == "null":
             return None
-        labels = self.labels[positions] if condition == "label" else np.full(len(positions), int(condition))
+        if condition != "label":
+            labels = np.full(len(positions), int(condition))
+        else:
+            assert self.labels is not None
+            labels = self.labels[positions]
         return torch.as_tensor(labels, dtype=torch.int64, device=self.device)
 
     def _check_condition(self) -> None:

@@ -186,7 +186,8 @@ def _reference(network, pictures, on_batch, keep_images, keep_pooled=False) -> t
         pooled += [outputs.pooled] if keep_pooled else []
         on_batch(len(batch))
     facts = {"source": pictures.source, "split": pictures.split, "image_size": pictures.size, **pixels.facts()}
-    statistics = (*moments.result(), *(spatial.result() if spatial.count else (None, None)))
+    mean, covariance = moments.result()
+    spatial_mean, spatial_covariance = spatial.result() if spatial.count else (None, None)
     images = np.concatenate(kept) if keep_images else None
-    made = Reference(*statistics, images, moments.count, network.identity, facts)
+    made = Reference(mean, covariance, spatial_mean, spatial_covariance, images, moments.count, network.identity, facts)
     return made, np.concatenate(pooled) if keep_pooled else None

@@ -84,7 +84,8 @@ def image_transform(
 
     described = preprocessing_of(model, image_size, crop_pct)
     config = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
-    mode, (_, *sides) = config.pop("mode"), config["input_size"]
+    mode, (_, *sides) = described["mode"], described["input_size"]
+    del config["mode"]
     transform = create_transform(**config)
     if config.get("crop_mode") in (None, "center"):
         transform = _WithoutEnds(transform, THIN * max(sides) / min(sides))

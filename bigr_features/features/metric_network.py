@@ -92,13 +92,14 @@ class MetricNetwork:
             if not isinstance(maps, Tensor) or maps.dim() not in (3, 4):
                 raise ValueError(f"layer {self.spatial_layer} of {self.name} gives no feature map (channels, height, width); name another.")
             spatial = spatial_features(maps.float().cpu().numpy(), self.spatial_channels)
-        return NetworkOutputs(_numpy(pooled), spatial, _numpy(logits))
+        return NetworkOutputs(pooled.float().cpu().numpy(), spatial, _numpy(logits))
 
 
 def joined(parts: Iterable[NetworkOutputs]) -> NetworkOutputs:
     """Outputs of several batches as one."""
-    columns = zip(*((part.pooled, part.spatial, part.logits) for part in parts), strict=True)
-    return NetworkOutputs(*(None if column[0] is None else np.concatenate(column) for column in columns))
+    pooled, spatial, logits = zip(*((part.pooled, part.spatial, part.logits) for part in parts), strict=True)
+    rest = (None if column[0] is None else np.concatenate(column) for column in (spatial, logits))
+    return NetworkOutputs(np.concatenate(pooled), *rest)
 
 
 def metric_network(name: str, checkpoint: str | Path | None = None, arguments: dict | None = None, **options) -> MetricNetwork:

@@ -107,7 +107,7 @@ class PictureSet:
                 start += len(batch)
             return
         for start in range(0, len(self), count):
-            numbers, pictures = [], []
+            read, pictures = list[int](), list[np.ndarray]()
             for number in range(start, min(start + count, len(self))):
                 try:
                     with self._items.load(int(self._taken[number])) as image:
@@ -117,9 +117,9 @@ class PictureSet:
                         raise ValueError(f"{self._name(number)} cannot be read ({reason_of(error)}); delete or replace it.") from error
                     log.warning("skipped %s: %s", self._name(number), reason_of(error))
                     continue
-                numbers.append(number)
+                read.append(number)
                 pictures.append(picture)
-            yield numbers, pictures
+            yield read, pictures
 
     def _sized(self, picture: np.ndarray) -> np.ndarray:
         return read_pixels(Image.fromarray(picture), self.size, 3) if self.size else picture

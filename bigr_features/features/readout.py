@@ -24,6 +24,7 @@ from ..functional.pooling import HEAD, check_poolings, feature_name, pool_tokens
 from ..models.token_transformer import resolve_layers
 from .taps import check_taps, join_layer, split_layer, tapped
 
+Streams = dict[int | str, tuple[Tensor, Tensor | None, tuple[int, int] | None]]  # by layer: tokens (B, N, D), class token, grid
 _BITS, _MASK = 0, 1  # two streams of draws an item, so that one does not move the other
 
 
@@ -56,7 +57,7 @@ class Readout:
             rest = tuple(layer for layer in self.layers if layer != HEAD)
             _check_head(model)
             if rest or self.bits or self.mask_ratio or self.sample_bits:
-                rest = replace(self, layers=rest).resolved(model).layers if rest else ()
+                rest = replace(self, layers=rest).resolved(model).resolved_layers if rest else ()
                 replace(self, layers=rest or None).resolved(model)  # checks what else is asked
             return replace(self, layers=(*rest, HEAD))
         if not hasattr(model, "forward_intermediates"):
@@ -88,15 +89,21 @@ class Readout:
         return self.mask_ratio > 0 or self.sample_bits
 
     @property
+    def resolved_layers(self) -> tuple[int | str, ...]:
+        """The layers, once resolved."""
+        assert self.layers is not None
+        return self.layers
+
+    @property
     def names(self) -> list[str]:
         """Names of the features, once resolved."""
-        pooled = [feature_name(layer, pooling) for layer in self.layers for pooling in self.poolings]
+        pooled = [feature_name(layer, pooling) for layer in self.resolved_layers for pooling in self.poolings]
         return [*dict.fromkeys(pooled), *(["bits"] if self.bits else [])]
 
 
 def _resolved(layers: tuple[int | str, ...] | None, depth: int) -> list[int | str]:
     if not layers:
-        return resolve_layers(layers, depth)
+        return [*resolve_layers(None if layers is None else [], depth)]
     parts = [split_layer(layer) for layer in layers]
     numbers = resolve_layers([number for number, _ in parts], depth)
     return [join_layer(number, tap) for number, (_, tap) in zip(numbers, parts, strict=True)]
@@ -169,29 +176,32 @@ def read_out(
         float32 (B, D) for each layer and pooling, float16 (B, N, D) for "tokens"; uint8 (B, ceil(N K / 8)) packed "bits".
     """
     found: dict[str, Tensor] = {}
-    blocks = [layer for layer in readout.layers if layer != HEAD]
+    blocks = [layer for layer in readout.resolved_layers if layer != HEAD]
     wanted = {split_layer(layer)[0] for layer in blocks}
-    has_head = HEAD in readout.layers
+    has_head = HEAD in readout.resolved_layers
     if has_head and isinstance(model, BiGRBackbone):
         wanted.add(model.feature_layer)
     numbers = replace(readout, layers=tuple(sorted(wanted)))
+    streams: Streams = {}
     with tapped(model, blocks) as inside:
         if isinstance(model, BiGRBackbone):
             codes = _codes(model, images, readout, item_seeds)  # (B, N, K)
             if readout.bits:
                 found["bits"] = pack_bits(codes)
-            streams = _bigr_streams(model, codes, numbers, labels, item_seeds) if wanted else {}
+            if wanted:
+                streams = _bigr_streams(model, codes, numbers, labels, item_seeds)
             prefix = model.generator.num_cond_tokens
             class_place = prefix - 1
         else:
-            streams = _timm_streams(model, images, numbers) if wanted else {}
+            if wanted:
+                streams = _timm_streams(model, images, numbers)
             prefix, class_place = getattr(model, "num_prefix_tokens", 0), 0
-    for layer, x in inside.items():
-        number, _ = split_layer(layer)
+    for tap, x in inside.items():
+        number, _ = split_layer(tap)
         _, class_token, grid = streams[number]
         if x.dim() != 3 or x.shape[1] != prefix + streams[number][0].shape[1]:
-            raise ValueError(f"{type(model).__name__} gives {list(x.shape)} at {layer}, which are not its tokens; give whole layers.")
-        streams[layer] = x[:, prefix:], None if class_token is None else x[:, class_place], grid
+            raise ValueError(f"{type(model).__name__} gives {list(x.shape)} at {tap}, which are not its tokens; give whole layers.")
+        streams[tap] = x[:, prefix:], None if class_token is None else x[:, class_place], grid
     layered = {}
     for layer in blocks:
         tokens, class_token, grid = streams[layer]
@@ -213,12 +223,13 @@ def _check_head(model: nn.Module) -> None:
 def _codes(model: BiGRBackbone, images: Tensor, readout: Readout, item_seeds: np.ndarray | None) -> Tensor:
     if not readout.sample_bits:
         return model.tokenizer.look_up(images)
+    assert item_seeds is not None  # whatever draws gives them
     probability = model.tokenizer.bit_probabilities(images)
     drawn = [bernoulli.draw(p, item_generator(readout.seed, s, _BITS)) for p, s in zip(probability, item_seeds, strict=True)]
     return torch.stack(drawn)
 
 
-def _bigr_streams(model, codes, readout, labels, item_seeds) -> dict[int, tuple[Tensor, Tensor | None, tuple[int, int] | None]]:
+def _bigr_streams(model, codes, readout, labels, item_seeds) -> Streams:
     generator = model.generator
     mask = None
     if readout.mask_ratio:
@@ -231,17 +242,17 @@ def _bigr_streams(model, codes, readout, labels, item_seeds) -> dict[int, tuple[
     return {layer: (x[:, cond:], x[:, cond - 1] if cond else None, grid) for layer, x in zip(readout.layers, streams, strict=True)}
 
 
-def _timm_streams(model: nn.Module, images: Tensor, readout: Readout) -> dict[int, tuple[Tensor, Tensor | None, tuple[int, int] | None]]:
-    order = sorted(readout.layers)  # the order in which timm gives them
+def _timm_streams(model: nn.Module, images: Tensor, readout: Readout) -> Streams:
+    order = sorted(readout.resolved_layers, key=int)  # the order in which timm gives them
     prefixed = {"return_prefix_tokens": True} if has_class_token(model) else {}
     maps = model.forward_intermediates(images, indices=order, intermediates_only=True, stop_early=True, **prefixed)
     if len(maps) != len(order):
         raise ValueError(f"{type(model).__name__} gave {len(maps)} intermediates for layers {order}; it cannot be read layer by layer.")
-    streams = {}
+    streams: Streams = {}
     for layer, item in zip(order, maps, strict=True):
         x, prefix = item if prefixed else (item, None)
         tokens = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x  # (B, N, D)
-        grid = tuple(x.shape[2:]) if x.dim() == 4 else _grid_like(images, x.shape[1])
+        grid = (x.shape[2], x.shape[3]) if x.dim() == 4 else _grid_like(images, x.shape[1])
         streams[layer] = tokens, None if prefix is None else prefix[:, 0], grid
     return streams
 

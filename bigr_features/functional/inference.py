@@ -58,10 +58,10 @@ def local_device(name: str = "auto") -> torch.device:
 
 def to_device(tensor: Tensor, device: torch.device | str | None) -> Tensor:
     """A tensor on a device; the host does not wait for a copy from the CPU (it goes through pinned memory to CUDA)."""
-    device = torch.device(device) if device is not None else tensor.device
-    if device.type == "cpu" or tensor.device.type != "cpu":
-        return tensor.to(device)
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    target = torch.device(device) if device is not None else tensor.device
+    if target.type == "cpu" or tensor.device.type != "cpu":
+        return tensor.to(target)
+    return (tensor.pin_memory() if target.type == "cuda" else tensor).to(target, non_blocking=True)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:

@@ -62,10 +62,11 @@ def pool_tokens(tokens: Tensor, class_token: Tensor | None, pooling: str, grid: 
         return tokens.float().mean(1)
     if pooling == "max":
         return tokens.float().amax(1)
-    if pooling == "cls":
-        return class_token.float()
     if pooling == "quarters":
         return _quarters(tokens.float(), grid)
+    assert class_token is not None  # the other poolings take it
+    if pooling == "cls":
+        return class_token.float()
     return torch.cat([class_token.float(), tokens.float().mean(1)], dim=1)
 
 

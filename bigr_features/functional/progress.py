@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def progress(iterable: Iterable | None = None, *, total: int | None = None, unit
     shown : bool
         With False nothing is shown.
     """
-    total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
+    total = len(iterable) if total is None and isinstance(iterable, Sized) else total
     if shown and not _quiet and _on_terminal():
         from tqdm import tqdm
 
@@ -53,7 +53,7 @@ class _Lines:
         self._values: dict = {}
 
     def __iter__(self) -> Iterator:
-        for item in self.iterable:
+        for item in self.iterable or ():
             yield item
             self.update()
 

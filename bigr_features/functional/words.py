@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PAD, UNKNOWN = "[pad]", "[unk]"
 FIRST = 2  # id of the first word of a vocabulary
@@ -75,7 +76,7 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write a `WordLevel` file of the `tokenizers` library, which splits and numbers words in the same way."""
-        content = {
+        content: dict[str, Any] = {
             "version": "1.0",
             "truncation": None,
             "padding": None,

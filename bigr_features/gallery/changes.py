@@ -123,7 +123,8 @@ class Changes(Writing):
 
     def _add_batches(self, batches: Iterable[tuple], embedding: dict | None) -> Added:
         """Add several batches of the arguments of `add` as one change."""
-        all_ids, all_copies = [], {}
+        all_ids: list[str] = []
+        all_copies: dict[str, str] = {}
         with self._changing() as state:
             self.check_embedding(embedding)
             for features, bits, ids, labels, sources, metadata, thumbnails, stamps, copies, class_names in batches:
@@ -131,6 +132,7 @@ class Changes(Writing):
                 rows = arguments.new_rows(state.settings, state.dim, state.num_bits, *given)
                 rows.labels, state.class_names = renamed(rows.labels, class_names, state.class_names)
                 how, stored = "number" if ids is None else copies, rows.bits if rows.features is None else rows.features
+                assert stored is not None
                 rows.ids, duplicates = new_ids(self.__contains__, ids or content_ids(stored), len(rows), how)
                 self._append(state, rows)
                 all_ids += rows.ids

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +61,8 @@ class Contents:
         is_newest = generation == states[0].generation
         self._items = ItemTable(self._database, None if is_newest else generation)
         self._dead = self._items.dead(generation)
-        has_index = entry is not None and (self.folder / entry["file"]).is_file()
-        self._index_file = (self.folder / entry["file"]).open("rb") if has_index else None
+        index = None if entry is None else self.folder / entry["file"]
+        self._index_file = index.open("rb") if index is not None and index.is_file() else None
         for name in ("_rows", "_labels", "_binarizer", "ids"):
             self.__dict__.pop(name, None)
 
@@ -111,13 +110,40 @@ class Contents:
     def __exit__(self, *_) -> None:
         self.close()
 
-    settings: GallerySettings = property(attrgetter("_state.settings"), doc="How it is searched.")
-    embedding: dict | None = property(attrgetter("_state.embedding"), doc="What made the features: model, weights, layer, transform, ...")
-    class_names: list[str] | None = property(attrgetter("_state.class_names"), doc="Names by label.")
-    dim: int | None = property(attrgetter("_state.dim"), doc="Width of the features, once there are any.")
-    num_bits: int | None = property(attrgetter("_state.num_bits"), doc="Bits of an item, once there are any.")
-    index_factory: str | None = property(attrgetter("_state.factory"), doc="The faiss factory string of the index, once there is one.")
-    generation: int = property(attrgetter("_state.generation"), doc="Number of the change that the gallery is read at; each one adds 1.")
+    @property
+    def settings(self) -> GallerySettings:
+        """How it is searched."""
+        return self._state.settings
+
+    @property
+    def embedding(self) -> dict | None:
+        """What made the features: model, weights, layer, transform, ..."""
+        return self._state.embedding
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names by label."""
+        return self._state.class_names
+
+    @property
+    def dim(self) -> int | None:
+        """Width of the features, once there are any."""
+        return self._state.dim
+
+    @property
+    def num_bits(self) -> int | None:
+        """Bits of an item, once there are any."""
+        return self._state.num_bits
+
+    @property
+    def index_factory(self) -> str | None:
+        """The faiss factory string of the index, once there is one."""
+        return self._state.factory
+
+    @property
+    def generation(self) -> int:
+        """Number of the change that the gallery is read at; each one adds 1."""
+        return self._state.generation
 
     def __len__(self) -> int:
         return self._state.live

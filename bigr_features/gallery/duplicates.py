@@ -57,7 +57,7 @@ def find_duplicates(gallery: Queries, threshold: float = 0.98, outliers: int = 1
     first = {item: group[0] for group in exact.values() for item in group}
     # copies crowd out near copies: look far enough to see past the largest group of them
     k = min(len(ids) - 1, NEIGHBOURS + max(map(len, exact.values())) - 1)
-    joined, nearest = {}, {}
+    joined, nearest = {}, dict[str, float]()
     for start in range(0, len(ids), BATCH):
         part = ids[start : start + BATCH]
         hits = gallery.search_ids(part, k=k)

@@ -81,7 +81,9 @@ class Gallery(Changes):
         settings = GallerySettings().replaced(**fields)
         embedder = Embedder.of(model, settings, layer=layer, pooling=pooling)
         temporary = tempfile.TemporaryDirectory(prefix="gallery_") if out is None else None
-        gallery = cls.create(temporary.name if out is None else out, settings, embedding=embedder.description)
+        folder = out if temporary is None else temporary.name
+        assert folder is not None
+        gallery = cls.create(folder, settings, embedding=embedder.description)
         gallery._embedder, gallery._temporary = embedder, temporary
         add_images(gallery, embedder, source, split, progress=progress)
         return gallery
@@ -108,7 +110,9 @@ class Gallery(Changes):
         vectors = store.features(feature) if settings.has_features else None
         packed = store.features(bits, packed=True) if settings.takes_bits else None
         check_free(Path(folder))
-        embedding = embedding_of(store.manifest, feature if settings.has_features else bits)
+        made_of = feature if settings.has_features else bits
+        assert made_of is not None
+        embedding = embedding_of(store.manifest, made_of)
         gallery = cls.create(folder, settings, embedding=embedding, class_names=store.class_names)
 
         def batches():
@@ -170,7 +174,7 @@ class Gallery(Changes):
             return self._with_cards(self.search_ids(queries, k=k, **options), cards, options)
         images = [Image.fromarray(query) if isinstance(query, np.ndarray) else opened(query) for query in queries]
         vectors = self.embedder.embed_images(images)
-        hits = super().search(**vectors, k=k, **{"embedding": self.embedder.description, **options})
+        hits = super().search(vectors.get("features"), bits=vectors.get("bits"), k=k, **{"embedding": self.embedder.description, **options})
         names = [Path(query).name if isinstance(query, str | Path) else "query" for query in queries]
         return self._with_cards(hits, [Card(thumbnail_of(image, 128), (name,)) for image, name in zip(images, names, strict=True)], options)
 

@@ -93,7 +93,7 @@ def add_images(
     """
     gallery.check_embedding(embedder.description)
     reader = reader_of(source, split, limit, embedder, thumbnail_size, labelled)
-    report, items, rows, vectors = AddReport(), reader.items, [], []
+    report, items, rows, vectors = AddReport(), reader.items, list[tuple](), list[dict]()
     commit = partial(_commit, gallery, items, embedder.description, rows, vectors, report)
     there = {(item.partition("-")[0], place): stamp for _, item, place, stamp in gallery.sources()}
     unchanged = {place: stamp for (_, place), stamp in there.items() if stamp is not None}
@@ -147,9 +147,10 @@ def _commit(gallery: Changes, items: Items, description: dict, rows: list[tuple]
     """Write what was embedded to the gallery, and forget it."""
     if rows:
         ids, labels, sources, stamps, thumbnails = map(list, zip(*rows, strict=True))
-        joined = {name: np.concatenate([part[name] for part in vectors]) for name in vectors[0]}
-        columns = {"ids": ids, "labels": np.array(labels), "sources": sources, "stamps": stamps, "thumbnails": thumbnails}
-        added = gallery.add(**joined, **columns, copies="number", class_names=items.class_names, embedding=description)
+        features, bits = (np.concatenate([part[name] for part in vectors]) if name in vectors[0] else None for name in ("features", "bits"))
+        columns: dict = {"ids": ids, "labels": np.array(labels), "sources": sources, "stamps": stamps, "thumbnails": thumbnails}
+        added = gallery.add(features, bits=bits, **columns, copies="number", class_names=items.class_names, embedding=description)
         report.ids += added.ids
         report.duplicates |= added.duplicates
-        rows.clear(), vectors.clear()
+        rows.clear()
+        vectors.clear()

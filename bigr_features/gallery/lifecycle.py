@@ -41,6 +41,7 @@ def sync(gallery: Changes, embedder: Embedder | None, folder: str | Path, plan: 
     """
     report = AddReport()
     if plan.positions:
+        assert embedder is not None
         report = add_images(gallery, embedder, folder, split, positions=list(plan.positions.values()), **options)
     gallery.remember(plan.touched)
     gallery.remove([item for items in (*plan.gone.values(), *plan.stale.values()) for item in items if item in gallery])
@@ -127,12 +128,17 @@ def _side_gallery(gallery: Changes, embedder: Embedder, settings: GallerySetting
 
 def _embed(side: Changes, embedder: Embedder, left: list[tuple], batch_size: int, commit_seconds: float, progress: bool) -> dict[str, str]:
     """Add images by id from their sources; returns the ids of those that cannot be read, and why."""
-    lost, ids, found, tables = {}, [], [], {}
+    lost: dict[str, str] = {}
+    tables: dict = {}
+    ids: list[str] = []
+    found: list[dict[str, np.ndarray]] = []
 
     def commit() -> None:
         if ids:
-            side.add(**{name: np.concatenate([part[name] for part in found]) for name in found[0]}, ids=ids)
-            ids.clear(), found.clear()
+            features, bits = (np.concatenate([part[name] for part in found]) if name in found[0] else None for name in ("features", "bits"))
+            side.add(features, bits=bits, ids=ids)
+            ids.clear()
+            found.clear()
 
     written = time.monotonic()
     with progress_of(total=len(left), unit="image", desc="reindex", shown=progress) as bar:

@@ -81,8 +81,9 @@ class Queries(Contents):
         features = None if features is None else check_features(features, self.dim, "queries").astype(np.float32)
         bits = None if bits is None else check_bits(bits, self.num_bits, "queries")
         rows = np.array([self._items.row_of(item) for item in as_list(exclude)], dtype=np.int64)
-        queries = len(bits if features is None else features)
-        return self._search(features, bits, k, label, [rows] * queries, combine)
+        given = bits if features is None else features
+        assert given is not None
+        return self._search(features, bits, k, label, [rows] * len(given), combine)
 
     def search_ids(self, ids: Iterable[str], *, k: int = 10, label=None, exclude: Iterable[str] = (), combine: bool = False) -> Hits:
         """As `search`, with items of the gallery as queries, which do not find themselves."""
@@ -129,11 +130,11 @@ class Queries(Contents):
         """The index with the rows, both kept from one generation to the next as far as they are the same."""
         state, old = self._state, self.__dict__.get("_kept")
         key = (state.settings, state.factory, state.files, state.index and state.index["file"])
-        vectors = [self._vectors.get(kind) for kind in ("features", "bits")]
+        features, bits = (self._vectors.get(kind) for kind in ("features", "bits"))
         if old is not None and old[0] == key:
-            old[1].take(*vectors)
+            old[1].take(features, bits)
             return old[1]
-        searcher = Searcher(state.settings.metric, *vectors, self._base(), state.settings.shortlist)
+        searcher = Searcher(state.settings.metric, features, bits, self._base(), state.settings.shortlist)
         self._kept = key, searcher
         return searcher
 
@@ -142,6 +143,7 @@ class Queries(Contents):
         state, entry = self._state, self._state.index
         if entry is None:
             return None
+        assert state.factory is not None
         index = new_index(state.settings, state.factory, state.dim, state.num_bits)
         try:
             if self._index_file is None:

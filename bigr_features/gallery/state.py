@@ -83,7 +83,7 @@ class State:
         if self.live > self.rows or (self.rows > 0 and not self.files):
             raise TypeError(f"{self.live} items lie in {self.rows} rows of {len(self.files)} files")
         for kind, entry in self.files.items():
-            width = self.dim if kind == "features" else -(-self.num_bits // 8)
+            width = self.dim if kind == "features" else -(-(self.num_bits or 0) // 8)
             if entry["dtype"] not in DTYPES[kind] or entry["width"] != width:
                 raise TypeError(f"{kind} are {entry['dtype']!r} of width {entry['width']!r}")
         for entry in [*self.files.values(), *([self.index] if self.index else [])]:
@@ -116,8 +116,7 @@ def open_database(folder: Path, wait: float) -> Database:
 
 
 def _command_that_makes_it_anew(folder: Path, manifest: dict) -> str:
-    made = manifest.get("embedding") if isinstance(manifest.get("embedding"), dict) else {}
-    settings = manifest.get("settings") if isinstance(manifest.get("settings"), dict) else {}
+    made, settings = (part if isinstance(part := manifest.get(name), dict) else {} for name in ("embedding", "settings"))
     layer, pooling = layer_and_pooling(str(made.get("feature")))
     model, *arguments = str(made.get("model") or "MODEL").split(" ")
     options = {"dataset": "FOLDER_OF_IMAGES", "out": f"{folder}_new", "model": model, "layer": layer, "pooling": pooling, **settings}

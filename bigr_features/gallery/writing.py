@@ -95,6 +95,8 @@ class Writing(Queries):
         if not len(rows):
             return
         if state.binarized:
+            assert self._binarizer is not None
+            assert rows.features is not None
             rows.bits = self._binarizer.bits(rows.features)
         for kind, given in (("features", rows.features), ("bits", rows.bits)):
             if given is not None:
@@ -116,7 +118,8 @@ class Writing(Queries):
         """Rows of this snapshot with everything that belongs to them."""
         stored = self._items.stored(rows)
         labels = np.array([-1 if label is None else label for label in stored.pop("labels")], dtype=np.int64)
-        return Rows(labels, *(self._vectors[kind][rows] if kind in self._vectors else None for kind in ("features", "bits")), **stored)
+        features, bits = (self._vectors[kind][rows] if kind in self._vectors else None for kind in ("features", "bits"))
+        return Rows(labels, features, bits, **stored)
 
     def _clear(self, state: State) -> None:
         """No items, and nothing learned from them."""
@@ -174,7 +177,7 @@ class Writing(Queries):
                     values = (name, json.dumps(array.shape), np.ascontiguousarray(array, "<f4").tobytes())
                     self._database.rows("INSERT INTO arrays VALUES (?, ?, ?)", values)
             state.num_bits, state.binarized = binarizer.num_bits, True
-            self._new_file(state, "bits", np.uint8, -(-binarizer.num_bits // 8))
+            self._new_file(state, "bits", np.dtype(np.uint8), -(-binarizer.num_bits // 8))
             self._write(state, "bits", 0, chunks(features, made=binarizer.bits))
         flat, chosen = (chosen_factory(index, settings.index_metric, state.live) for index in ("flat", settings.index))
         if state.factory is None or (state.factory == flat and chosen != flat):
@@ -189,15 +192,16 @@ class Writing(Queries):
         covered, trained = (0, 0) if entry is None else (entry["rows"], entry["trained"])
         if entry is not None and state.rows - covered <= max(TAIL, covered // 8):
             return
-        if entry is None or state.rows > 4 * trained:
+        assert state.factory is not None
+        index = None if entry is None or state.rows > 4 * trained else self._searcher().base
+        if index is None:
             index, trained = new_index(state.settings, state.factory, state.dim, state.num_bits), state.rows
             index.build(rows)
         else:
-            index = self._searcher().base
             for block in chunks(rows, covered):
                 index.add(block)
         self._write_index(state, index, trained)
-        self._kept = None
+        self.__dict__.pop("_kept", None)
 
     def _write_index(self, state: State, index: VectorIndex, trained: int) -> None:
         written = index.write(self.folder / f"index_{state.generation:06d}.faiss")
@@ -205,6 +209,7 @@ class Writing(Queries):
 
     def _replace_index(self, index: VectorIndex) -> None:
         entry = self._state.index
+        assert entry is not None
         try:  # by another connection: this one is in the middle of a search, whose snapshot must stay
             if self._database.read_only:
                 raise PermissionError(f"{self.folder} can only be read")

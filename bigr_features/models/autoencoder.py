@@ -67,7 +67,7 @@ class BinaryAutoencoder(ImageTokenizer):
 
     def drop_decoder(self) -> None:
         """Leave what encoding needs."""
-        self.decoder = None
+        self.decoder = None  # type: ignore[assignment]  # a tokenizer without one says so when it is asked to decode
         self.quantizer.embedding = None
 
     def bit_probabilities(self, images: Tensor) -> Tensor:

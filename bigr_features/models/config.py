@@ -187,6 +187,7 @@ class GeneratorConfig(Config):
             check_positive(self, "vocab_size")
             if self.num_sub_codes != 1:
                 raise ValueError(f"num_sub_codes={self.num_sub_codes} cuts bits into parts, but tokens='index' has none; leave it at 1.")
+            assert self.vocab_size is not None
             _one_softmax(self.vocab_size, "vocab_size", "train a tokenizer with a smaller codebook, or one on bits with num_sub_codes")
             return
         if self.code_dim is None:
@@ -200,6 +201,7 @@ class GeneratorConfig(Config):
                     "head='bernoulli' draws bits; leave them out, or give head='linear' or 'mlm'."
                 )
             return
+        assert self.code_dim is not None
         if self.code_dim % self.num_sub_codes:
             raise ValueError(f"code_dim={self.code_dim} bits cannot be cut into num_sub_codes={self.num_sub_codes} equal parts.")
         parts = [count for count in range(1, self.code_dim + 1) if self.code_dim % count == 0 and self.code_dim // count <= 12]
@@ -287,16 +289,17 @@ class GeneratorConfig(Config):
 
 def check_same_codes(tokenizer: TokenizerConfig | VQTokenizerConfig, generator: GeneratorConfig) -> None:
     """Raise ValueError unless the generator takes the codes that the tokenizer gives."""
-    bits = isinstance(tokenizer, TokenizerConfig)
+    binary = tokenizer if isinstance(tokenizer, TokenizerConfig) else None
+    bits = binary is not None
     if bits != (generator.tokens == "bits"):
         given, taken = ("bits", "one index a token") if bits else ("one index a token", "bits")
         raise ValueError(
             f"the tokenizer gives {given}, but the generator has tokens={generator.tokens!r} and takes {taken}; "
             f"give a {'VQ' if bits else 'binary'} tokenizer, or a generator with tokens={'bits' if bits else 'index'!r}."
         )
-    if bits and tokenizer.code_dim != generator.code_dim:
-        raise ValueError(f"the tokenizer has code_dim={tokenizer.code_dim}, the generator {generator.code_dim}; they must agree.")
-    if not bits and tokenizer.codebook_size != generator.vocab_size:
+    if binary is not None and binary.code_dim != generator.code_dim:
+        raise ValueError(f"the tokenizer has code_dim={binary.code_dim}, the generator {generator.code_dim}; they must agree.")
+    if isinstance(tokenizer, VQTokenizerConfig) and tokenizer.codebook_size != generator.vocab_size:
         raise ValueError(
             f"the tokenizer has codebook_size={tokenizer.codebook_size}, the generator vocab_size={generator.vocab_size}; they must agree."
         )

@@ -22,6 +22,7 @@ class ConstantTable(nn.Module):
     def __init__(self, build: Callable[[], Tensor], device=None, dtype=None):
         super().__init__()
         self._build = build
+        self.table: Tensor
         self.register_buffer("table", torch.empty(0, device=device, dtype=dtype), persistent=False)
         self.init_non_persistent_buffers()
 

@@ -85,6 +85,7 @@ class MaskedIndexEmbedding(nn.Module):
         super().__init__()
         self.from_bits = config.tokens == "bits"
         self.num_sub_codes = config.num_sub_codes
+        assert config.vocab_size is not None
         self.vocab_size = int(config.vocab_size)
         self.table = nn.Embedding(self.vocab_size + 1, config.width, device=device, dtype=dtype)
 

@@ -22,7 +22,11 @@ from .token_transformer import TokenTransformer
 from .transcoder import LossTerms, Transcoder
 from .transformer import KVCache
 
-HEADS = {"bernoulli": Transcoder, "linear": LinearHead, "mlm": MaskedLanguageHead}
+HEADS: dict[str, type[Transcoder | LinearHead | MaskedLanguageHead]] = {
+    "bernoulli": Transcoder,
+    "linear": LinearHead,
+    "mlm": MaskedLanguageHead,
+}
 
 
 class BiGR(TokenTransformer):
@@ -77,7 +81,7 @@ class BiGR(TokenTransformer):
             if positions is not None:
                 nn.init.normal_(positions, std=self.config.position_init_std)
         for part in (self.embedding, self.text, self.trunk, self.head):
-            if hasattr(part, "init_weights"):
+            if part is not None and hasattr(part, "init_weights"):
                 part.init_weights()
 
     def drop_generative_parts(self, keep_blocks: int, keep_norm: bool = False) -> None:
@@ -289,6 +293,7 @@ class BiGR(TokenTransformer):
                 options["timesteps"] = timesteps.flatten()
                 condition, hidden = condition.repeat_interleave(levels, 0), hidden.repeat_interleave(levels, 0)
         if noisy_codes is not None:
+            assert self.config.code_dim is not None
             checks.check_noisy_codes(noisy_codes, (batch, tokens, self.config.code_dim), len(hidden) // len(rows))
             if check_values:
                 checks.check_bits(noisy_codes)

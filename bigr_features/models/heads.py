@@ -125,8 +125,8 @@ class CategoricalHead(nn.Module):
         """
         rows = condition if null_condition is None else torch.cat([condition, null_condition])
         logits = self.logits(rows, embedding)
-        halves = logits.chunk(2) if null_condition is not None else (logits, None)
-        logits = guided(*halves, scale)
+        cond, uncond = logits.chunk(2) if null_condition is not None else (logits, None)
+        logits = guided(cond, uncond, scale)
         kept = filtered(logits / settings.temperature, settings.top_k, settings.top_p)
         probabilities = kept.softmax(-1)
         if choose is not None:
@@ -168,6 +168,7 @@ class MaskedLanguageHead(CategoricalHead):
         dd = {"device": device, "dtype": dtype}
         self.fc = nn.Linear(config.width, config.width, **dd)
         self.norm = nn.LayerNorm(config.width, eps=1e-5, **dd)
+        assert config.vocab_size is not None
         self.bias = nn.Parameter(torch.empty(config.vocab_size + 1, **dd))
 
     def init_weights(self) -> None:

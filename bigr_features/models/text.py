@@ -105,6 +105,7 @@ class TextCondition(nn.Module):
         super().__init__()
         dd = {"device": device, "dtype": dtype}
         text = config.text
+        assert text is not None
         self.text = text
         self.reader: TextReader = build_reader(text)
         self.encoder = WordEncoder(text, **dd) if text.own else None

@@ -5,6 +5,8 @@ B batch, N = G * G tokens, K bits, c condition tokens, P positions a token takes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from .config import GeneratorConfig
 from .embeddings import build_embedding
 from .order import build_order
 from .text import Condition, TextCondition, check_source
+from .text_reading import EncoderReader
 from .transformer import Trunk
 
 
@@ -94,18 +97,19 @@ class TokenTransformer(nn.Module):
     def null_captions(self, count: int) -> Captions:
         """The null caption for so many images."""
         device = self.class_embedding.weight.device
-        length, width = 1, self.config.text.width
-        shape = (count, length) if self.config.text.own else (count, length, width)
-        dtype = torch.int64 if self.config.text.own else torch.float32
+        text, length = self._text_part().text, 1
+        shape = (count, length) if text.own else (count, length, text.width)
+        dtype = torch.int64 if text.own else torch.float32
         hidden = torch.zeros(count, length, dtype=torch.bool, device=device)
         return Captions.of_tokens(torch.zeros(shape, dtype=dtype, device=device), hidden)
 
     def attach_text_encoder(self, encoder) -> None:
         """Take a frozen encoder of `load_text_encoder`, which must be the one that the model was trained with."""
-        check_source(self.config.text, None, encoder)
-        if self.config.text.own:
+        part = self._text_part()
+        check_source(part.text, None, encoder)
+        if not isinstance(part.reader, EncoderReader):
             raise ValueError("this model has a word-level encoder of its own; there is nothing to attach.")
-        self._text_part().reader.attach(encoder)
+        part.reader.attach(encoder)
 
     def _text_part(self) -> TextCondition:
         if self.text is None:
@@ -227,7 +231,7 @@ class TokenTransformer(nn.Module):
         self.order.check_mask(mask, codes.shape[:2])
 
 
-def resolve_layers(layers: list[int] | int | None, depth: int) -> list[int]:
+def resolve_layers(layers: Sequence[int] | int | None, depth: int) -> list[int]:
     """0-based block indices from a list (negative from the end), a single index, or None for all.
 
     Raises

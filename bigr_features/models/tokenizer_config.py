@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .config_fields import Config, check_positive
 
 
 class PyramidConfig(Config):
     """What the convolutional tokenizers share: levels, each of half the resolution of the one before."""
+
+    if TYPE_CHECKING:  # fields of each of them
+        image_size: int
+        channels: int
+        channel_multipliers: tuple[int, ...]
+        embed_dim: int
+
+        @property
+        def norm_first(self) -> bool: ...
 
     def _check_pyramid(self) -> None:
         object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))

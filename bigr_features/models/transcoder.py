@@ -93,6 +93,7 @@ class Denoiser(nn.Module):
         super().__init__()
         dd = {"device": device, "dtype": dtype}
         width = config.denoiser_width
+        assert width is not None
         self.code_embedding = nn.Linear(config.code_dim, width, **dd)
         self.condition_embedding = nn.Linear(config.width, width, **dd)
         self.time_embedding = TimeEmbedding(width, **dd)

@@ -145,8 +145,9 @@ class KVCache:
 
     def keep(self, batch: int) -> KVCache:
         """The cache of the first images; it shares their memory."""
-        shared = self.modulation is None or len(self.modulation) == 1
-        modulation = self.modulation if shared else self.modulation[:batch]
+        modulation = self.modulation
+        if modulation is not None and len(modulation) > 1:
+            modulation = modulation[:batch]
         return KVCache([layer[:, :batch] for layer in self.layers], modulation, self.length)
 
 

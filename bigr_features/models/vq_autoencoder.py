@@ -190,7 +190,7 @@ class VQAutoencoder(ImageTokenizer):
 
     def drop_decoder(self) -> None:
         """Leave what encoding needs."""
-        self.from_latent = self.decoder = None
+        self.from_latent = self.decoder = None  # type: ignore[assignment]  # a tokenizer without one says so when it is asked to decode
 
     def _checked(self, images: Tensor) -> Tensor:
         if not images.is_floating_point():

@@ -110,8 +110,9 @@ class FlatRows:
 
     def __init__(self, rows, hamming: bool, start: int = 0):
         self.start, self.stop = start, start
-        self._prepared, self._search = (np.ascontiguousarray, by_hamming) if hamming else (unit_length, by_cosine)
-        self._largest, self._blocks = not hamming, []
+        self._prepared: Callable = np.ascontiguousarray if hamming else unit_length
+        self._search = by_hamming if hamming else by_cosine
+        self._largest, self._blocks = not hamming, list[np.ndarray]()
         self.grow(rows)
 
     def __len__(self) -> int:
@@ -127,7 +128,7 @@ class FlatRows:
         count = len(rows) - self.stop
         if count <= 0:
             return
-        joined = []
+        joined: list[np.ndarray] = []
         while self._blocks and len(self._blocks[-1]) <= count:
             joined.insert(0, self._blocks.pop())
             count += len(joined[0])

@@ -217,7 +217,7 @@ class BitIndex(VectorIndex):
     """Packed bits (n, bytes) by Hamming distance; as `VectorIndex`, with distances in bits as scores, smallest first."""
 
     metric = "hamming"
-    dtype = np.dtype(np.uint8)
+    dtype: np.dtype = np.dtype(np.uint8)
 
     def _new(self):
         import faiss

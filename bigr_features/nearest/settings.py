@@ -107,5 +107,7 @@ def kind_of(settings: GallerySettings) -> str:
 def new_index(settings: GallerySettings, factory: str, dim: int | None, num_bits: int | None) -> VectorIndex:
     """An empty index of the kind that a factory string names; ValueError if there is none."""
     if settings.index_metric == "cosine":
+        assert dim is not None
         return VectorIndex(dim, factory, settings.effort)
+    assert num_bits is not None
     return BitIndex(-(-num_bits // 8), factory, settings.effort)

@@ -65,7 +65,8 @@ def plot_features(
         raise ValueError(f"columns={columns}; expected 1 or more.")
     by_panel = labels if isinstance(labels, Mapping) else dict.fromkeys(features, labels)
     for name, x in features.items():
-        if name not in by_panel or (by_panel[name] is not None and len(by_panel[name]) != len(x)):
+        given = by_panel.get(name)
+        if name not in by_panel or (given is not None and len(given) != len(x)):
             raise ValueError(f"panel {name!r} has {len(x)} items; give one label for each of them.")
     styles = None
     if all(value is not None for value in by_panel.values()):
@@ -79,7 +80,7 @@ def plot_features(
             result = embed(x, method, seed=seed, **settings)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
-        if method != "pca" and before is not None and np.array_equal(by_panel[before], by_panel[name]) and len(x) == len(features[before]):
+        if method != "pca" and before is not None and len(x) == len(features[before]) and _same(by_panel[before], by_panel[name]):
             result = replace(result, points=turned_to_match(result.points, embeddings[before].points))
         embeddings[name], before = result, name
         compared = check_features(x)
@@ -91,6 +92,10 @@ def plot_features(
     return draw_panels(points, by_panel, styles, texts, caption, columns=columns, title=title), embeddings, scores
 
 
+def _same(labels: np.ndarray | None, others: np.ndarray | None) -> bool:
+    return labels is others or (labels is not None and others is not None and np.array_equal(labels, others))
+
+
 def turned_to_match(points: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Points (n, 2) centred and turned or mirrored to lie nearest to the other points of the same items (orthogonal Procrustes)."""
     centered = points - points.mean(0)
@@ -100,11 +105,7 @@ def turned_to_match(points: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def panel_scores(scores: ClusterScores) -> str:
     """The scores in three short lines; arrows go from feature space to the plane."""
-    lines = []
-    if scores.features is not None and scores.features.purity is not None:
-        lines.append(f"{scores.n_neighbors}-NN purity {two_digits(scores.features.purity)} → {two_digits(scores.plane.purity)}")
-    if scores.features is not None and scores.features.silhouette is not None:
-        lines.append(f"silhouette {two_digits(scores.features.silhouette)} → {two_digits(scores.plane.silhouette)}")
+    lines = [f"{name} {before} → {after}" for name, before, after in scores.pairs()]
     return "\n".join([*lines, f"trustworthiness {two_digits(scores.trustworthiness)}"])
 
 
@@ -117,7 +118,7 @@ def caption_lines(embeddings: Mapping[str, Embedding], scores: Mapping[str, Clus
     scored = f"Scores of {score.n_scored:,} items drawn with seed {score.seed}" if score.n_scored < score.n_items else "Scores of all items"
     chance = (
         ""
-        if score.chance is None or score.features.purity is None
+        if score.chance is None or score.features is None or score.features.purity is None
         else f"; purity by chance {two_digits(score.chance) if score.chance >= 0.01 else f'{score.chance:.1g}'}"
     )
     return [

@@ -48,13 +48,13 @@ def draw_panels(
     side = SINGLE_INCHES if single else PANEL_INCHES
     width = max(columns * (side + MARGIN) + MARGIN, 5.0)
     wrap = int(width * 72 / (0.53 * 9))
-    texts = {name: textwrap.wrap(text, wrap) if single else text.split("\n") for name, text in texts.items()}
+    lines = {name: textwrap.wrap(text, wrap) if single else text.split("\n") for name, text in texts.items()}
     caption = [part for line in caption for part in textwrap.wrap(line, wrap)]
-    has_legend = styles is not None and (not single or styles.num_others > 0)
-    legend_columns, legend_rows = legend_shape(styles, width) if has_legend else (1, 0)
+    shown = styles if styles is not None and (not single or styles.num_others > 0) else None
+    legend_columns, legend_rows = legend_shape(shown, width) if shown is not None else (1, 0)
 
     height = side * panel_aspect(points)
-    below = LINE * max(map(len, texts.values())) + 0.12
+    below = LINE * max(map(len, lines.values())) + 0.12
     bottom = MARGIN + LINE * len(caption) + 0.06 + LEGEND_ROW * legend_rows
     total = bottom + rows * (PANEL_TITLE + height + below) + (TITLE if title else 0) + 0.02
     figure = Figure(figsize=(width, total), facecolor="white")
@@ -65,16 +65,17 @@ def draw_panels(
         x, y = left + column * (side + MARGIN), bottom + (rows - 1 - row) * (PANEL_TITLE + height + below) + below
         axes = figure.add_axes((x / width, y / total, side / width, height / total))
         scatter(axes, points[name], labels[name], styles=styles, names=False, title=shorten(name, 80 if single else 34))
-        figure.text((x + side / 2) / width, (y - 0.06) / total, "\n".join(texts[name]), ha="center", va="top", fontsize=9, linespacing=1.25)
+        figure.text((x + side / 2) / width, (y - 0.06) / total, "\n".join(lines[name]), ha="center", va="top", fontsize=9, linespacing=1.25)
     if title:
         figure.text(0.5, 1 - 0.1 / total, title, ha="center", va="top", fontsize=13, parse_math=False)
     figure.text(0.5, MARGIN / total, "\n".join(caption), ha="center", va="bottom", fontsize=9, linespacing=1.25, parse_math=False)
-    if has_legend:
+    if shown is not None:
         place = (0.5, (MARGIN + LINE * len(caption) + 0.06 + LEGEND_ROW * legend_rows / 2) / total)
-        add_legend(figure, styles, loc="center", bbox_to_anchor=place, ncols=legend_columns, fontsize=10, borderpad=0)
-    if single and styles is not None:
-        name = next(iter(points))
-        name_clusters(figure.axes[0], points[name], labels[name], styles)
+        add_legend(figure, shown, loc="center", bbox_to_anchor=place, ncols=legend_columns, fontsize=10, borderpad=0)
+    name = next(iter(points))
+    alone = labels[name] if single else None
+    if alone is not None and styles is not None:
+        name_clusters(figure.axes[0], points[name], alone, styles)
     return figure
 
 

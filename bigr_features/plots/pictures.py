@@ -142,7 +142,7 @@ def _draw_cell(canvas: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, corner
         pen.rectangle([left, top, left + breadth - 1, top + height - 1], fill=FAINT)
     if picture is not None:
         scale = min(breadth / picture.size[0], height / picture.size[1])
-        fitted = tuple(max(1, round(edge * scale)) for edge in picture.size)
+        fitted = max(1, round(picture.size[0] * scale)), max(1, round(picture.size[1] * scale))
         picture = picture.resize(fitted, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
         canvas.paste(picture, (left + (breadth - fitted[0]) // 2, top + (height - fitted[1]) // 2))
     if cell.frame is not None:
@@ -153,7 +153,8 @@ def _common_size(cells: Sequence[Cell], side: int) -> tuple[int, int]:
     """Width and height that hold every picture, each enlarged to at least `side`."""
     sizes = [picture.size for picture in map(_as_image, (cell.picture for cell in cells)) if picture is not None]
     factors = [max(1, -(-side // max(size))) for size in sizes]
-    return tuple(max(size[axis] * factor for size, factor in zip(sizes, factors, strict=True)) for axis in (0, 1))
+    grown = [(width * factor, height * factor) for (width, height), factor in zip(sizes, factors, strict=True)]
+    return max(width for width, _ in grown), max(height for _, height in grown)
 
 
 def _as_image(picture: np.ndarray | Image.Image | None) -> Image.Image | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def embed(
         reduced, shares = principal_components(x, 2, seed)
         return Embedding(reduced, method, {"seed": seed, "metric": metric, "explained_variance": [float(share) for share in shares]})
 
-    settings = {"seed": seed, "metric": metric}
+    settings: dict[str, Any] = {"seed": seed, "metric": metric}
     if metric != "hamming":
         x, _ = principal_components(x, PCA_DIMENSIONS, seed)  # (n, at most 50)
         settings["pca_dimensions"] = x.shape[1]

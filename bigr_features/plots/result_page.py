@@ -49,10 +49,10 @@ def page(results: Sequence[Result], title: str, note: str, side: int, folder: Pa
 def _figure(card: Card, kind: str, side: int, folder: Path) -> str:
     picture = decoded(card.picture)
     marks = {None: kind, True: f"{kind} same", False: f"{kind} other"}[card.same]
-    if picture is None:
+    if picture is None or card.picture is None:
         inner = "no picture"
     else:
-        mime = Image.MIME[Image.open(io.BytesIO(card.picture)).format]
+        mime = Image.MIME[str(Image.open(io.BytesIO(card.picture)).format)]
         uri = f"data:{mime};base64,{base64.b64encode(card.picture).decode('ascii')}"
         tiny = ' class="tiny"' if 2 * max(picture.size) <= side else ""
         inner = f'<img src="{uri}"{tiny} alt="{html.escape(card.lines[-1] if card.lines else "", quote=True)}">'

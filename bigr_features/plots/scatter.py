@@ -74,7 +74,7 @@ def scatter(
         axes.set_title(title, fontsize=11, parse_math=False)
     if caption is not None:
         write_caption(axes, caption, width_inches=box.width / axes.figure.dpi)
-    if labels is not None and names:
+    if labels is not None and styles is not None and names:
         name_clusters(axes, points, labels, styles)
     return axes
 

@@ -50,15 +50,22 @@ class ClusterScores:
         """Plain numbers, for JSON."""
         return asdict(self)
 
+    def pairs(self) -> list[tuple[str, str, str]]:
+        """Name and two digits in feature space and in the plane, of purity and silhouette as far as there are labels."""
+        if self.features is None or self.plane is None:
+            return []
+        purity = f"{self.n_neighbors}-NN purity", self.features.purity, self.plane.purity
+        silhouette = "silhouette", self.features.silhouette, self.plane.silhouette
+        return [
+            (name, two_digits(before), two_digits(after))
+            for name, before, after in (purity, silhouette)
+            if before is not None and after is not None
+        ]
+
     def describe(self) -> str:
         """The numbers in words, as a caption has them; arrows go from feature space to the plane."""
         parts = []
-        if self.features is not None and self.features.purity is not None:
-            before, after = two_digits(self.features.purity), two_digits(self.plane.purity)
-            parts.append(f"{self.n_neighbors}-NN purity {before} → {after} in 2-D")
-        if self.features is not None and self.features.silhouette is not None:
-            before, after = two_digits(self.features.silhouette), two_digits(self.plane.silhouette)
-            parts.append(f"silhouette {before} → {after} in 2-D")
+        parts += [f"{name} {before} → {after} in 2-D" for name, before, after in self.pairs()]
         parts.append(f"trustworthiness {two_digits(self.trustworthiness)}")
         if self.features is not None and self.features.purity is None:
             parts.append("one class only, so no silhouette or purity")
@@ -109,16 +116,17 @@ def cluster_scores(
     from sklearn.manifold import trustworthiness
 
     trust = trustworthiness(features[drawn], points[drawn], n_neighbors=n_neighbors)
-    spaces, chance = (None, None), None
+    spaces: list[SpaceScores | None] = [None, None]
+    chance = None
     if labels is not None:
         classes, codes = np.unique(np.asarray(labels), return_inverse=True)
-        spaces = tuple(
+        spaces = [
             SpaceScores(_silhouette(x[drawn], codes[drawn]), _purity(x, codes, drawn, n_neighbors) if len(classes) > 1 else None)
             for x in (features, points)
-        )
+        ]
         sizes = np.bincount(codes)
         chance = float((sizes * (sizes - 1)).sum() / (n * (n - 1)))
-    return ClusterScores(*spaces, float(trust), chance, n_neighbors, n, len(drawn), seed)
+    return ClusterScores(spaces[0], spaces[1], float(trust), chance, n_neighbors, n, len(drawn), seed)
 
 
 def _purity(x: np.ndarray, labels: np.ndarray, queries: np.ndarray, n_neighbors: int) -> float:

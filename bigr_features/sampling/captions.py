@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TENSORS = ("tokens", "mask", "null", "shares")
+
 
 @dataclass(frozen=True)
 class Captions:
@@ -82,12 +84,12 @@ class Captions:
 
     def to(self, device, non_blocking: bool = False) -> Captions:
         """The captions on a device."""
-        parts = (part.to(device, non_blocking=non_blocking) for part in (self.tokens, self.mask, self.null, self.shares))
-        return Captions(*parts, None if self.negative is None else self.negative.to(device))
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in TENSORS}
+        return Captions(**moved, negative=None if self.negative is None else self.negative.to(device))
 
     def pin_memory(self) -> Captions:
         """The captions in memory from which copies to CUDA need no waiting."""
-        return Captions(*(part.pin_memory() for part in (self.tokens, self.mask, self.null, self.shares)))
+        return Captions(**{name: getattr(self, name).pin_memory() for name in TENSORS})
 
     def repeated(self, count: int) -> Captions:
         """One caption for each of `count` images."""
@@ -107,16 +109,15 @@ class Captions:
         count, size = shares.shape
         if size != len(self) or self.mask.shape[1] != 1:
             raise ValueError(f"weights have shape {tuple(shares.shape)}; expected one for each of {len(self)} captions.")
-        parts = [part[:, 0][None].expand(count, *part[:, 0].shape) for part in (self.tokens, self.mask, self.null)]
-        return Captions(*parts, shares.to(self.shares))
+        tokens, mask, null = (part[:, 0][None].expand(count, *part[:, 0].shape) for part in (self.tokens, self.mask, self.null))
+        return Captions(tokens, mask, null, shares.to(self.shares))
 
 
 def joined(parts: Sequence[Captions]) -> Captions:
     """Several batches as one, padded to the longest; of mixtures of different numbers, captions without weight are added."""
     length, mixed = max(part.length for part in parts), max(part.mask.shape[1] for part in parts)
     padded = [_padded(part, mixed - part.mask.shape[1], length - part.length) for part in parts]
-    names = ("tokens", "mask", "null", "shares")
-    return Captions(*(torch.cat([getattr(part, name) for part in padded]) for name in names))
+    return Captions(**{name: torch.cat([getattr(part, name) for part in padded]) for name in TENSORS})
 
 
 def _padded(captions: Captions, more: int, longer: int) -> Captions:

@@ -118,7 +118,8 @@ def _draw(model: nn.Module, start: Start, images: list[int], on_step: Callable[[
         fed = (shown.repeat(times, *[1] * (shown.dim() - 1)), given.labels, mask.repeat(times, 1))
         condition = model.token_conditions(*fed, label_weights=given.weights)  # (B or 2 B, N, ...)
         logits = model.head.logits(condition[mask.repeat(times, 1)], model.embedding)  # the head runs on hidden tokens only
-        logits = guided(*(logits.chunk(2) if times == 2 else (logits, None)), scale)  # (M, S, V)
+        cond, uncond = logits.chunk(2) if times == 2 else (logits, None)
+        logits = guided(cond, uncond, scale)  # (M, S, V)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         wide = (size, indices[0].numel())  # noise is drawn for all tokens, so that it does not depend on which are hidden
         uniform = None if is_greedy(settings) else noise.uniform(wide, logits.device).reshape(indices.shape)[mask]

@@ -263,12 +263,12 @@ def _condition(model: nn.Module, labels: int | Tensor | None, text, batch: int) 
 def _labels(model: nn.Module, labels: int | Tensor | None, batch: int) -> Tensor:
     """Labels (B,) on the model's device; one label holds for all images, None is the null class."""
     null = model.generator.null_class
-    labels = torch.as_tensor(null if labels is None else labels, device=_device(model))
-    checks.check_labels(labels, null, model.generator.config.unconditional)
-    labels = labels.expand(batch) if labels.dim() == 0 else labels
-    if tuple(labels.shape) != (batch,):
-        raise ValueError(f"labels have shape {tuple(labels.shape)}; expected one label for all, or ({batch},), one an image.")
-    return labels
+    given = torch.as_tensor(null if labels is None else labels, device=_device(model))
+    checks.check_labels(given, null, model.generator.config.unconditional)
+    given = given.expand(batch) if given.dim() == 0 else given
+    if tuple(given.shape) != (batch,):
+        raise ValueError(f"labels have shape {tuple(given.shape)}; expected one label for all, or ({batch},), one an image.")
+    return given
 
 
 def refuse_null(model: nn.Module, labels, what: str, instead: str) -> None:

@@ -51,15 +51,15 @@ def interpolate(
         return _between_prompts(model, labels, text, weights, num_images, seeds, generator, settings)
     if labels is None:
         raise ValueError("no classes were given; interpolation needs 2 or more.")
-    labels = torch.as_tensor(list(labels))
-    if labels.dim() != 1 or len(labels) < 2:
-        raise ValueError(f"{len(labels)} classes were given; interpolation needs 2 or more.")
-    checks.check_labels(labels, model.generator.null_class, model.generator.config.unconditional)
-    refuse_null(model, labels, "interpolate", "give classes only")
-    rows = path_weights(len(labels), num_images) if weights is None else normalized_weights(weights, len(labels))  # (n, J)
+    path = torch.as_tensor(list(labels))
+    if path.dim() != 1 or len(path) < 2:
+        raise ValueError(f"{len(path)} classes were given; interpolation needs 2 or more.")
+    checks.check_labels(path, model.generator.null_class, model.generator.config.unconditional)
+    refuse_null(model, path, "interpolate", "give classes only")
+    rows = path_weights(len(path), num_images) if weights is None else normalized_weights(weights, len(path))  # (n, J)
     if seeds is None and generator is None:
         seeds = [0] * len(rows)
-    mixed = labels.expand(len(rows), len(labels))
+    mixed = path.expand(len(rows), len(path))
     return model.generate(mixed, label_weights=rows, seeds=seeds, generator=generator, **settings)
 
 

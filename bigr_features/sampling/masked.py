@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..functional import masking
 from ..functional.inference import evaluating, to_device
+from .captions import Captions
 from .labels import BatchLabels
 from .orders import known_ranks, ranks
 from .sampler import Sampler
@@ -98,8 +99,7 @@ def sample_codes(model: nn.Module, labels: Tensor | None, *, on_step: Callable[[
             where = batch.mask & (count > 0)
             if rank is not None:
                 where = where & (rank >= first) & (rank < first + count)
-            known = [sum(reveals[:step]) for reveals in plan] if rank is None else None
-            rows_of = [plan[image][step] if rank is not None else hidden[image] - known[image] for image in acting]
+            rows_of = [plan[image][step] if rank is not None else hidden[image] - sum(plan[image][:step]) for image in acting]
             positions = masking.positions_of(where, sum(rows_of))  # (M,) in (B N), image by image
 
             gumbels = tokens if settings.gumbel_temperature > 0 else 0
@@ -142,7 +142,7 @@ class _Batch:
 
     codes: Tensor
     mask: Tensor
-    labels: BatchLabels
+    labels: BatchLabels | Captions
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,14 @@ class Noise:
 
     def of(self, images: Sequence[int]) -> Noise:
         """The noise of some images of the batch."""
-        return Noise([self.generators[i] for i in images], per_image=True) if self.per_image else self
+        return Noise([self._own[i] for i in images], per_image=True) if self.per_image else self
 
     def bernoulli(self, probability: Tensor, rows_per_image: Sequence[int]) -> Tensor:
         """Bits (M, K) for rows that stand image by image, `rows_per_image` (B,) of each."""
         if not self.per_image:
             return bernoulli.draw(probability, self._shared)
         shapes = [(rows, *probability.shape[1:]) for rows in rows_per_image]
-        numbers = [bernoulli.uniform(shape, probability.dtype, one) for shape, one in zip(shapes, self.generators, strict=True)]
+        numbers = [bernoulli.uniform(shape, probability.dtype, one) for shape, one in zip(shapes, self._own, strict=True)]
         return bernoulli.from_uniform(probability, to_device(torch.cat(numbers), probability.device))
 
     def step(self, rows_per_image: Sequence[int], num_chain: int, final: bool, code_dim: int, num_gumbel: int, like: Tensor) -> StepNoise:
@@ -67,7 +67,7 @@ class Noise:
         if not self.per_image:
             return StepNoise(self, rows_per_image, num_gumbel)
         bits, gumbel = [], []
-        for rows, one in zip(rows_per_image, self.generators, strict=True):
+        for rows, one in zip(rows_per_image, self._own, strict=True):
             drawn = [bernoulli.uniform((num_chain, rows, code_dim), like.dtype, one)]
             if num_gumbel:
                 gumbel.append(masking.gumbel_noise((1, num_gumbel), one))
@@ -83,14 +83,19 @@ class Noise:
         """Standard Gumbel numbers (B, N)."""
         if not self.per_image:
             return masking.gumbel_noise(shape, self._shared, device)
-        return to_device(torch.cat([masking.gumbel_noise((1, shape[1]), one) for one in self.generators]), device)
+        return to_device(torch.cat([masking.gumbel_noise((1, shape[1]), one) for one in self._own]), device)
 
     def uniform(self, shape: tuple[int, int], device) -> Tensor:
         """Uniform numbers (B, N) in [0, 1)."""
         if not self.per_image:
             drawn_on = self._shared.device if self._shared is not None else device
             return to_device(torch.rand(shape, generator=self._shared, device=drawn_on), device)
-        return to_device(torch.cat([torch.rand(1, shape[1], generator=one, device=one.device) for one in self.generators]), device)
+        return to_device(torch.cat([torch.rand(1, shape[1], generator=one, device=one.device) for one in self._own]), device)
+
+    @property
+    def _own(self) -> list[torch.Generator]:
+        assert self.generators is not None  # one an image
+        return self.generators
 
     @property
     def _shared(self) -> torch.Generator | None:

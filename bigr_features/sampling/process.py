@@ -130,9 +130,8 @@ def before_after(
     masks : Tensor (B, H, W) bool, or None to leave that column out
     """
     given, result = to_uint8(before), to_uint8(after)
-    columns = [given, result]
+    columns: list = [given, result]
     if masks is not None:
-        covered = [pictures.tint(one, mask) for one, mask in zip(given, masks.cpu().numpy(), strict=True)]
-        columns = [given, covered, result]
+        columns.insert(1, [pictures.tint(one, mask) for one, mask in zip(given, masks.cpu().numpy(), strict=True)])
     names = captions if masks is not None else (captions[0], captions[2])
     return pictures.sheet(list(zip(*columns, strict=True)), columns=names, side=side)

@@ -87,7 +87,7 @@ def begin(
     TypeError, ValueError
         For settings out of range, labels that are no classes, or shapes that do not fit.
     """
-    settings = SamplingSettings(**settings)
+    checked = SamplingSettings(**settings)
     form, tokens = model.code_format, model.config.num_tokens
     device = model.class_embedding.weight.device
     if (codes is None) != (mask is None):
@@ -98,7 +98,7 @@ def begin(
         batch: BatchLabels | Captions = labels
     else:
         batch = batch_labels(model.config, labels, label_weights, batch_size, device)
-    if codes is None:
+    if codes is None or mask is None:
         codes = form.unknown(len(batch), tokens, device)
         mask = torch.ones(len(batch), tokens, dtype=torch.bool, device=device)
     else:
@@ -111,7 +111,7 @@ def begin(
             "expected codes of B images, bool (B, N), and B labels."
         )
     noise = make_noise(len(batch), generator, seeds)
-    return Start(settings, batch, codes, mask, noise, noise.per_image and runs_one_by_one(batch_invariant, device))
+    return Start(checked, batch, codes, mask, noise, noise.per_image and runs_one_by_one(batch_invariant, device))
 
 
 def runs_one_by_one(batch_invariant: bool | None, device: torch.device) -> bool:

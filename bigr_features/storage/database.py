@@ -65,7 +65,8 @@ class Database:
 
     def __init__(self, folder: Path, layout: Layout, wait: float = 10.0):
         self.folder, self.path, self.layout, self.wait = folder, folder / layout.name, layout, wait
-        self.read_only, self._lock, self._copy = False, threading.RLock(), None
+        self.read_only, self._lock = False, threading.RLock()
+        self._copy: tempfile.TemporaryDirectory | None = None
         with self.errors():
             self._connection = self._open()
             self._check_layout()
@@ -98,7 +99,7 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         """Read and write; else read only; else, where not even a lock file can be made, a file that nobody changes, or a copy of it."""
-        failure = None
+        failures: list[sqlite3.OperationalError] = []
         for mode in ("rw", "ro", "ro&immutable=1"):
             path, log = self.path, Path(f"{self.path}-wal")
             if "immutable" in mode and log.is_file() and log.stat().st_size:
@@ -116,8 +117,8 @@ class Database:
                 return connection
             except sqlite3.OperationalError as error:
                 connection.close()
-                failure = failure or error
-        raise failure
+                failures.append(error)
+        raise failures[0]
 
     def _check_layout(self) -> None:
         application, version = (self.rows(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version"))

@@ -101,7 +101,7 @@ def _sample(gallery, item: dict, vector: list[float] | None, folder: Path) -> di
         path = Path("data") / f"{hashlib.sha256(item['id'].encode()).hexdigest()[:32]}{'.png' if picture[:4] == PNG else '.jpg'}"
         (folder / path).write_bytes(picture)
     named = item["class_name"] or (None if item["label"] is None else str(item["label"]))
-    truth = None if named is None else {"_cls": "Classification", "tags": [], "label": named}
+    truth: dict | None = None if named is None else {"_cls": "Classification", "tags": [], "label": named}
     sample = {"filepath": str(path), "tags": [], "metadata": None, "_media_type": "image", "gallery_id": item["id"], "ground_truth": truth}
     return {**sample, "about": item["metadata"], **({} if vector is None else {"embedding": vector})}
 

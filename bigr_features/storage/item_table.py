@@ -64,7 +64,7 @@ class ItemTable:
 
     def columns(self, rows: Iterable[int], columns: str) -> dict[int, list]:
         """Columns by row."""
-        rows, found = [int(row) for row in rows], {}
+        rows, found = [int(row) for row in rows], dict[int, list]()
         for start in range(0, len(rows), NUMBERS):
             part = rows[start : start + NUMBERS]
             marks = ", ".join("?" * len(part))
@@ -101,7 +101,7 @@ class ItemTable:
         """Row, id, source and stamp of every item with a source."""
         query = f"SELECT row, id, source, stamp FROM items WHERE source IS NOT NULL AND {self._living} ORDER BY row"
         for row, item, source, stamp in self.database.rows(query):
-            yield row, item, _decoded(source), stamp
+            yield row, item, _decoded(source) or "", stamp
 
     def find(self, item: str) -> int | None:
         """Row of an id, or None."""
@@ -126,8 +126,9 @@ class ItemTable:
             if row is not None:
                 return row
         found = self._beginning_with(item)
-        if len(found) == 1:
-            return self.find(found[0])
+        row = self.find(found[0]) if len(found) == 1 else None
+        if row is not None:
+            return row
         if found:
             raise ValueError(f"several ids begin with {item!r}, such as {found[0]} and {found[1]}; give more of it.")
         ((count,),) = self.database.rows(f"SELECT count(*) FROM items WHERE {self._living}")

@@ -14,6 +14,7 @@ import logging
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -160,9 +161,10 @@ class ShardWriter:
         ValueError
             If lengths differ, a label is missing, or a feature takes the name of an array of the format.
         """
-        own = {name: arrays[name] for name in self._form.arrays if name != "labels" or self.labelled}
-        if own.get("labels", 0) is None:
+        if self.labelled and arrays.get("labels", 0) is None:
             raise ValueError(f"shard {shard} has no labels, but the {self._form.what} was begun with labels.")
+        names = [name for name in self._form.arrays if name != "labels" or self.labelled]
+        own = {name: array for name in names if (array := arrays[name]) is not None}
         if not features or set(features) & set(self._form.arrays):
             raise ValueError(f"features are named {list(features)}; expected one or more, none of them {', '.join(self._form.arrays)}.")
         lengths = {name: len(array) for name, array in (features | own).items()}
@@ -172,7 +174,7 @@ class ShardWriter:
             path.unlink(missing_ok=True)
         self._marker_file(shard).unlink(missing_ok=True)
         count = next(iter(lengths.values()))
-        marker = {"count": count, "files": {}, "features": {}, "skipped": skipped or [], "non_finite": {}}
+        marker: dict[str, Any] = {"count": count, "files": {}, "features": {}, "skipped": skipped or [], "non_finite": {}}
         for name, array in (features | own).items() if count else ():
             buffer = io.BytesIO()
             np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)

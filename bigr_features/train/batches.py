@@ -21,7 +21,8 @@ from .code_cache import CodeCache, to_images
 from .sampler import SampledBatch
 from .stored_codes import check_drawable, encoded, stored_codes
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 def read_ahead(read: Callable[[T], U], wanted: Iterable[T], ahead: int = 2) -> Iterator[U]:

@@ -56,6 +56,7 @@ class TrainingCaptions:
         self.identity = captions_sha256([text for own in texts for text in ("", *own)])
         self.text: TextConfig | None = None
         self.encoder: FrozenEncoder | None = None
+        self._source: CaptionCache | _Ids
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -117,7 +118,7 @@ def captions_of_cache(config: TrainConfig, num_images: int, listing: str | None)
 
 
 def _complete(items: Items, source: str) -> list[tuple[str, ...]]:
-    texts = items.captions
+    texts = items.captions or []
     silent = [i for i, own in enumerate(texts) if not own]
     if silent:
         raise ValueError(f"{len(silent)} of {len(texts)} images of {source} have no caption, the first {items.name(silent[0])}; write one.")

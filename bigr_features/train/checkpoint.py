@@ -105,10 +105,11 @@ def seed(number: int) -> None:
 
 def random_state(generator: torch.Generator) -> dict:
     """State of every source of randomness, as plain containers and tensors."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    words, gauss = numpy["state"], [int(numpy["has_gauss"]), float(numpy["gauss"])]
     state = {
         "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+        "numpy": [numpy["bit_generator"], torch.from_numpy(words["key"].astype(np.int64)), int(words["pos"]), *gauss],
         "torch": torch.get_rng_state(),
         "generator": generator.get_state(),
     }

@@ -63,6 +63,7 @@ def teach_classes(start: BiGR, model: BiGR, captions: TrainingCaptions, labels: 
     float
         Share of the variance of class vectors that captions explain at the end, in (-inf, 1].
     """
+    assert model.text is not None
     null = model.class_embedding.weight[model.null_class].detach()
     table = start.class_embedding.weight.detach().to(null.device)
     optimizer = torch.optim.AdamW(model.text.parameters(), lr=2e-3, weight_decay=0.0)

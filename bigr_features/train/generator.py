@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,9 +67,9 @@ class GeneratorLoss(nn.Module):
 
         With a `pooled_layer` the features (B, D) after that block, averaged over tokens, come after them.
         """
-        kernel = attention_kernel(codes.device, self.precision)
-        if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
-            kernel = nullcontext()
+        # with checkpointing the backward pass computes activations again, and must take the same kernel
+        recomputed = self.model.trunk.grad_checkpointing
+        kernel: AbstractContextManager = nullcontext() if recomputed else attention_kernel(codes.device, self.precision)
         with autocast(codes.device, self.precision), kernel:
             terms = self.model.loss(codes, labels, stream_layer=self.pooled_layer, **draws.loss_arguments(codes))
         pooled = () if terms.stream is None else (terms.stream.float().mean(1),)
@@ -237,7 +238,7 @@ def sample(model: BiGR, tokenizer: ImageTokenizer, config: TrainConfig, prompts:
         labels = torch.full_like(labels, config.model.null_class)
     steps = min(config.sample_denoise_steps, config.model.num_timesteps)
     scale = 1.0 if config.unconditional else config.guidance_scale
-    wanted = {"num_reveal_steps": config.sample_reveal_steps, "num_denoise_steps": steps, "guidance_scale": scale}
+    wanted: dict[str, Any] = {"num_reveal_steps": config.sample_reveal_steps, "num_denoise_steps": steps, "guidance_scale": scale}
     settings = {name: value for name, value in wanted.items() if name in model.order.sampler.fields}
     if prompts is None:
         codes = model.generate(labels, generator=generator, **settings)
@@ -281,11 +282,12 @@ def _open_data(config: TrainConfig, tokenizer: ImageTokenizer, tokenizer_identit
         cache.check_tokenizer(tokenizer_identity)
         captions = captions_of_cache(config, len(cache), cache.manifest.get("listing_sha256")) if config.captioned else None
         return CachedCodes(cache, config.unconditional or config.captioned, captions)
+    assert config.source is not None
     images = open_images(
         config.source, config.split, size=tokenizer.image_size, in_chans=tokenizer.in_chans, labelled=not config.unconditional,
         captioned=config.captioned, caption_column=config.caption_column,
     )  # fmt: skip
-    captions = TrainingCaptions(images.captions, config.seed) if config.captioned else None
+    captions = TrainingCaptions(images.captions or [], config.seed) if config.captioned else None
     return EncodedImages(
         images, tokenizer, flip=config.flip, sample_bits=config.sample_bits, unconditional=config.unconditional or config.captioned,
         captions=captions, num_workers=config.num_workers, seed=config.seed,

@@ -12,7 +12,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     No decay for one-dimensional parameters, biases, and everything in the denoiser of a generator. Everything else decays: also the
     class, mask and position embeddings and the offsets of adaLN, which have more dimensions.
     """
-    decayed, kept = [], []
+    decayed, kept = list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -188,7 +188,7 @@ class Run:
         if not self.main:
             return
         cells = to_uint8(images.detach().float().nan_to_num(0))
-        rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+        rows = [list(cells[start : start + columns]) for start in range(0, len(cells), columns)]
         captions = None if captions is None else [wrapped(one_line(text)) for text in captions]
         sheet = pictures.sheet(rows, columns=captions, labels=labels, title=f"step {step:,}: {title}")
         with replacing(self.path / "samples" / f"step_{step:08d}.png") as temporary:

@@ -43,11 +43,11 @@ class StoredBits:
 
     def pack(self, codes: Tensor) -> np.ndarray:
         """Rows (n, bytes) of codes (n, N, K)."""
-        return pack_bits(codes).cpu().numpy()
+        return torch.as_tensor(pack_bits(codes)).cpu().numpy()
 
     def unpack(self, rows: Tensor) -> Tensor:
         """Codes (n, N, K), float32, of rows, on their device."""
-        return unpack_bits(rows, self.num_tokens, self.code_dim).float()
+        return torch.as_tensor(unpack_bits(rows, self.num_tokens, self.code_dim)).float()
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def stored_codes(source: ImageTokenizer | dict) -> StoredBits | StoredIndices:
         return StoredIndices(**sizes) if "codebook_size" in sizes else StoredBits(**sizes)
     config: TokenizerConfig | VQTokenizerConfig = source.config
     tokens = source.grid_size**2
-    return StoredBits(tokens, config.code_dim) if source.tokens == "bits" else StoredIndices(tokens, config.codebook_size)
+    return StoredBits(tokens, config.code_dim) if isinstance(config, TokenizerConfig) else StoredIndices(tokens, config.codebook_size)
 
 
 def check_drawable(tokenizer: ImageTokenizer, sample_bits: bool) -> None:

@@ -118,7 +118,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
         factor = learning_rate_factor(step, warmup_steps=config.warmup_steps, total_steps=config.steps, schedule=config.schedule)
         set_learning_rate(optimizer, factor)
         batch = next(batches)[0]
-        fooling = adversary is not None and step >= config.adversarial_start
+        fooling = adversary if step >= config.adversarial_start else None
 
         totals: dict[str, Tensor] = {}
         for last, piece in distributed.parts(len(batch), config.micro_batches):
@@ -126,20 +126,20 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
             with nullcontext() if last else accelerator.no_sync(module):
                 reconstruction, *told = module(part, generator)
                 terms = loss_terms(part, reconstruction, codes.terms(*told), config, perceptual)
-                if fooling:
-                    terms |= adversary.fool(reconstruction, terms["loss"], model.decoder.blocks[-1].weight, generator)
+                if fooling is not None:
+                    terms |= fooling.fool(reconstruction, terms["loss"], model.decoder.blocks[-1].weight, generator)
                     terms["loss"] = terms["loss"] + terms["adversarial_weight"] * terms["adversarial"]
                 accelerator.backward(terms["loss"] / config.micro_batches)
             codes.count(step, *told)
-            if fooling:
-                terms["discriminator"] = adversary.backward(part, reconstruction.detach(), generator, config.micro_batches)
+            if fooling is not None:
+                terms["discriminator"] = fooling.backward(part, reconstruction.detach(), generator, config.micro_batches)
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach() / config.micro_batches
         norm = distributed.clip_gradients(model, config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        if fooling:
-            adversary.step()
+        if fooling is not None:
+            fooling.step()
         ema.update(step)
         codes.after_step(step, part, optimizer, ema, generator)
         monitor.add(step, totals, norm)

@@ -160,7 +160,7 @@ class IndexMeasure:
         return {"codebook_usage": metrics.code_usage(self.counts).item(), "perplexity": metrics.code_perplexity(self.counts).item()}
 
 
-CODES = {"bits": BitCodes, "index": IndexCodes}
+CODES: dict[str, type[BitCodes] | type[IndexCodes]] = {"bits": BitCodes, "index": IndexCodes}
 MODELS: dict[type, type[ImageTokenizer]] = {TokenizerConfig: BinaryAutoencoder, VQTokenizerConfig: VQAutoencoder}
 
 
