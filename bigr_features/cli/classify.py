@@ -116,6 +116,7 @@ def classify(config: ClassifyConfig) -> None:
             tried.append(row)
             if best is None or (row["accuracy"], -row["nll"]) > (best[0]["accuracy"], -best[0]["nll"]):
                 best = row, {**settings, **({"timesteps": (name,)} if isinstance(name, int) else {})}, temperature
+    assert best is not None  # there is a candidate
     row, settings, temperature = best
     log.info("chosen on %d training images: %s", len(images), _described(row))
 
