@@ -116,11 +116,12 @@ def classify(config: ClassifyConfig) -> None:
         for level, matrix in _levels(scores, settings):
             temperature = fit_temperature(matrix, images.labels)
             found = generative_classifier(matrix, images.labels, temperature=temperature)
-            row = {name: settings.get(name) for name in ("mask_ratio", "num_groups")}
+            row: dict = {name: settings.get(name) for name in ("mask_ratio", "num_groups")}
             row |= {"timestep": level, "accuracy": found["top1"], "nll": found["nll"]}
             tried.append(row)
             if best is None or (row["accuracy"], -row["nll"]) > (best[0]["accuracy"], -best[0]["nll"]):
                 best = row, {**settings, **({"timesteps": (level,)} if isinstance(level, int) else {})}, temperature
+    assert best is not None  # there is a candidate
     row, settings, temperature = best
     log.info("chosen on %d training images: %s", len(images), _described(row))
 

@@ -23,14 +23,15 @@ class Conditions:
     negative: str | None = None
 
     def __len__(self) -> int:
-        return len(self.labels if self.labels is not None else self.text)
+        return len(self.labels if self.labels is not None else self.text or ())
 
     def of(self, images: slice | Sequence[int]) -> dict:
         """Keywords of `model.generate` for some images."""
         if self.labels is not None:
             labels = torch.tensor(self.labels)
             return {"labels": labels[images]}
-        text = self.text[images] if isinstance(images, slice) else [self.text[i] for i in images]
+        given = self.text or []
+        text = given[images] if isinstance(images, slice) else [given[i] for i in images]
         return {"text": text} | ({} if self.negative is None else {"negative_text": self.negative})
 
     @property
@@ -60,14 +61,14 @@ def headings(text: Sequence[str], width: int = 14, lines: int = 3) -> list[str]:
     return found
 
 
-def check_prompted(config, model) -> None:
+def check_prompted(config, model, name: str) -> None:
     """Raise ValueError if classes are asked of a model of captions, or prompts of a model of classes."""
     captions = model.generator.config.text is not None
     if config.text and not captions:
         raise ValueError(
-            f"--text was given, but {config.model} is conditioned on classes; give --labels, or a model of captions: "
+            f"--text was given, but {name} is conditioned on classes; give --labels, or a model of captions: "
             "bigr_nano_t2i.fashion_mnist, or --weights of a training with --text."
         )
     default = next(field.default for field in dataclasses.fields(config) if field.name == "labels")
     if captions and config.labels != default:
-        raise ValueError(f"--labels were given, but {config.model} is conditioned on captions; give --text 'a bag', or other prompts.")
+        raise ValueError(f"--labels were given, but {name} is conditioned on captions; give --text 'a bag', or other prompts.")

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,16 +24,21 @@ from .drawing_options import DrawingConfig
 CLASSED, CAPTIONED = "bigr_nano.fashion_mnist", "bigr_nano_t2i.fashion_mnist"  # models where none is named
 
 
-class Session:
-    """One run of a command: the model, its settings (labels as numbers), and the steps that were seen of the first image."""
+C = TypeVar("C", bound=DrawingConfig)
 
-    def __init__(self, config: DrawingConfig, command: str, model, class_names: Sequence[str] | None = None):
-        self.config, self.command, self.model, self.class_names = config, command, model, class_names
+
+class Session(Generic[C]):
+    """One run of a command: the model and its name, its settings, labels as numbers, and the steps that were seen of the first image."""
+
+    def __init__(self, config: C, command: str, model, name: str, class_names: Sequence[str] | None = None):
+        self.config, self.command, self.model, self.name, self.class_names = config, command, model, name, class_names
+        asked = () if model.generator.config.text is not None else getattr(config, "labels", ())
+        self.labels = [class_number(str(label), class_names) for label in asked]
         self.null_class = model.generator.null_class
         generator = model.generator.config
         if (config.strip or config.gif) and (generator.causal or generator.categorical):
             raise ValueError(
-                f"--strip and --gif show how bits are revealed where they are surest, but {config.model} draws "
+                f"--strip and --gif show how bits are revealed where they are surest, but {name} draws "
                 f"{'one token after the other' if generator.causal else 'classes'}; leave them out, or take bigr_l, bigr_nano, ..."
             )
         self.settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(SamplingSettings)}
@@ -41,8 +47,8 @@ class Session:
 
     def title(self, label: int) -> str:
         """Name of a class for a caption; "class 3" where classes have no names."""
-        known = self.class_names is not None and label < len(self.class_names)
-        return one_line(self.class_names[label]) if known else f"class {label}"
+        names = self.class_names or ()
+        return one_line(names[label]) if label < len(names) else f"class {label}"
 
     def draw(self, count: int, function: Callable[[slice, dict], Tensor], *, seeds: Sequence[int] | None = None, passes: int = 1) -> Tensor:
         """Images of `function(part, settings)` for parts of `count` images, under a progress bar.
@@ -58,7 +64,8 @@ class Session:
         parts = [slice(start, min(start + self.config.batch_size, count)) for start in range(0, count, self.config.batch_size)]
         generator = self.model.generator.config
         steps = generator.num_tokens if generator.causal else self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
-        images, seen = [], []
+        images: list[Tensor] = []
+        seen: list = []
         with progress(total=len(parts) * passes * steps, unit="step", desc=self.command) as bar:
 
             def on_step(step) -> None:
@@ -109,14 +116,14 @@ class Session:
         steps = self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
         return {
             "command": self.command,
-            "model": " ".join([self.config.model, *self.config.model_args]),
+            "model": " ".join([self.name, *self.config.model_args]),
             **self._identity,
             **self.settings,
             "num_reveal_steps": steps,
         }
 
 
-def session(config: DrawingConfig, command: str) -> Session:
+def session(config: C, command: str) -> Session[C]:
     """Check where results go, then load the model."""
     for name, suffix in (("out", ".png"), ("strip", ".png"), ("gif", ".gif")):
         path = getattr(config, name)
@@ -127,28 +134,22 @@ def session(config: DrawingConfig, command: str) -> Session:
     check_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.model is None:
-        config = dataclasses.replace(config, model=CAPTIONED if config.text else CLASSED)
-    model = load_generator(config.model, config.weights, config.device, config.model_args)
-    check_prompted(config, model)
+    name = config.model or (CAPTIONED if config.text else CLASSED)
+    model = load_generator(name, config.weights, config.device, config.model_args)
+    check_prompted(config, model, name)
     if config.text_encoder is not None:
-        _attach(model, config)
-    names = names_of_classes(config.model, config.weights)
-    if model.generator.config.text is None and getattr(config, "labels", None):
-        config = dataclasses.replace(config, labels=tuple(class_number(str(label), names) for label in config.labels))
-    return Session(config, command, model, names)
+        _attach(model, name, config.text_encoder)
+    return Session(config, command, model, name, names_of_classes(name, config.weights))
 
 
-def _attach(model, config: DrawingConfig) -> None:
-    """Give a model of captions the text encoder that the options name."""
+def _attach(model, name: str, path: str) -> None:
+    """Give a model of captions the text encoder that an option names."""
     text = model.generator.config.text
     if text is None or text.own:
-        raise ValueError(
-            f"--text-encoder {config.text_encoder} was given, but {config.model} reads no features of an encoder; leave it out."
-        )
+        raise ValueError(f"--text-encoder {path} was given, but {name} reads no features of an encoder; leave it out.")
     from ..models.text_encoders import load_text_encoder
 
-    encoder = load_text_encoder(config.text_encoder, length=text.length, layer=text.layer)
+    encoder = load_text_encoder(path, length=text.length, layer=text.layer)
     model.generator.attach_text_encoder(encoder.to(next(model.parameters()).device))
 
 
@@ -192,4 +193,4 @@ def no_null(labels: Sequence[int], run: Session, what: str) -> None:
         if label == run.null_class:
             raise ValueError(f"label {label} is the null class, which stands for no class; {what} needs one of 0..{run.null_class - 1}.")
         if not 0 <= label < run.null_class:
-            raise ValueError(f"label {label} is out of range; {run.config.model} has the classes 0..{run.null_class - 1}.")
+            raise ValueError(f"label {label} is out of range; {run.name} has the classes 0..{run.null_class - 1}.")

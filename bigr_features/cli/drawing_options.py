@@ -127,7 +127,7 @@ class EditingConfig(DrawingConfig):
 
     images: tyro.conf.Positional[tuple[str, ...]]
     labels: tuple[str, ...] = ()
-    num_reveal_steps: int | None = None
+    num_reveal_steps: int | None = None  # type: ignore[assignment]  # None follows from the number of drawn tokens
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(SamplingSettings)}

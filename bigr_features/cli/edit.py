@@ -25,9 +25,8 @@ log = logging.getLogger(__name__)
 def inpaint(config: InpaintConfig) -> None:
     """Run `bigr inpaint`."""
     run = session(config, "inpaint")
-    config = run.config
-    images, masks = read_pictures(config, run)
-    drawn = conditions_of(run, len(run.config.images))
+    images, masks = read_pictures(config, run, config.mask, config.resize_mask)
+    drawn = conditions_of(run, len(config.images))
     options = {"conceal": config.conceal, "blend": config.blend}
     results = run.draw(
         len(images), lambda part, calls: editing.inpaint(run.model, images[part], masks[part], **drawn.of(part), **options, **calls).images
@@ -38,9 +37,8 @@ def inpaint(config: InpaintConfig) -> None:
 def edit(config: EditConfig) -> None:
     """Run `bigr edit`."""
     run = session(config, "edit")
-    config = run.config
     one, names = _edits(run)
-    images, masks = read_pictures(config, run)
+    images, masks = read_pictures(config, run, config.mask, config.resize_mask)
     drawn = one.repeated(len(images))
     rows = torch.arange(len(images)).repeat_interleave(len(one))
     options = {"conceal": config.conceal, "blend": config.blend}
@@ -67,12 +65,12 @@ def _edits(run: Session) -> tuple[Conditions, list[str]]:
         if not config.text:
             raise ValueError("an edit needs a prompt, but none was given; give --text, or use `bigr inpaint`.")
         return Conditions(text=list(config.text), negative=config.negative_text), headings(config.text)
-    no_null(config.labels, run, "an edit")
+    no_null(run.labels, run, "an edit")
     if run.model.generator.config.unconditional:
-        raise ValueError(f"{config.model} was trained without labels, and an edit needs classes; take another model, or `bigr inpaint`.")
-    if not config.labels and run.null_class > 20:
-        raise ValueError(f"{config.model} has {run.null_class} classes; name those to draw, such as --labels 1 2 3.")
-    classes = list(config.labels) or list(range(run.null_class))
+        raise ValueError(f"{run.name} was trained without labels, and an edit needs classes; take another model, or `bigr inpaint`.")
+    if not run.labels and run.null_class > 20:
+        raise ValueError(f"{run.name} has {run.null_class} classes; name those to draw, such as --labels 1 2 3.")
+    classes = list(run.labels) or list(range(run.null_class))
     return Conditions(classes), list(map(run.title, classes))
 
 
@@ -84,7 +82,6 @@ def _file_names(drawn: Conditions) -> list[str]:
 def outpaint(config: OutpaintConfig) -> None:
     """Run `bigr outpaint`."""
     run = session(config, "outpaint")
-    config = run.config
     grid, size = run.model.generator.config.grid_size, run.model.img_size
     margin = round(grid * (1 - config.keep) / 2) if 0 < config.keep < 1 else 0
     if not 0 < margin < grid / 2:
@@ -93,8 +90,8 @@ def outpaint(config: OutpaintConfig) -> None:
             f"{1 / grid:.3g} and {1 - 1 / grid:.3g}."
         )
     pixels = margin * size // grid
-    images, _ = read_pictures(config, run, wants_mask=False)
-    drawn = conditions_of(run, len(run.config.images))
+    images, _ = read_pictures(config, run)
+    drawn = conditions_of(run, len(config.images))
     inner = size - 2 * pixels
     if config.shrink:
         parts = torch.nn.functional.interpolate(images, size=(inner, inner), mode="bicubic", antialias=True).clamp(0, 1)
@@ -111,11 +108,10 @@ def outpaint(config: OutpaintConfig) -> None:
 def enrich(config: EnrichConfig) -> None:
     """Run `bigr enrich`."""
     run = session(config, "enrich")
-    config = run.config
     size = run.model.img_size
     if not 0 <= config.shrink_to <= size:
         raise ValueError(f"--shrink-to {config.shrink_to} was given; give 1..{size} pixels, or 0 to leave the pictures as they are.")
-    asked = conditions_of(run, len(run.config.images))
+    asked = conditions_of(run, len(config.images))
     small = [read_small(source, config, run) for source in config.images]
 
     def draw(part: slice, calls: dict) -> Tensor:
@@ -132,8 +128,8 @@ def enrich(config: EnrichConfig) -> None:
     run.save(pictures.sheet(cells, columns=["given", "enriched"]), results, stems(config.images), **asked.facts, **facts)
 
 
-def read_pictures(config: EditingConfig, run: Session, wants_mask: bool = True) -> tuple[Tensor, Tensor | None]:
-    """Images (B, C, S, S) in [0, 1] and their pixel masks (B, S, S)."""
+def read_pictures(config: EditingConfig, run: Session, mask: str | None = None, resize_mask: bool = False) -> tuple[Tensor, Tensor]:
+    """Images (B, C, S, S) in [0, 1] and their pixel masks (B, S, S), of which there are none without `mask`."""
     from ..data.single import crop_mask, open_picture, picture_pixels, read_mask, transparency
 
     size, channels = run.model.img_size, run.model.in_chans
@@ -141,27 +137,24 @@ def read_pictures(config: EditingConfig, run: Session, wants_mask: bool = True) 
     for source in config.images:
         picture = open_picture(source, sample_size=size)
         warn(picture, source, run)
-        mask = config.mask if wants_mask else "none"
         images.append(picture_pixels(picture, size, channels, source, allow_transparency=mask == "alpha"))
         if mask == "alpha":
             transparent = transparency(picture)
             if transparent is None or not transparent.any():
                 raise ValueError(f"--mask alpha was given, but {source} has no transparent pixel to draw anew.")
             masks.append(torch.from_numpy(crop_mask(transparent, size)))
-        elif wants_mask:
+        elif mask is not None:
             named = named_mask(mask, size)
-            masks.append(
-                named if named is not None else torch.from_numpy(crop_mask(read_mask(mask, picture, source, config.resize_mask), size))
-            )
+            masks.append(named if named is not None else torch.from_numpy(crop_mask(read_mask(mask, picture, source, resize_mask), size)))
     stacked = to_images(np.stack(images))
-    return stacked, torch.stack(masks) if masks else None
+    return stacked, torch.stack(masks) if masks else torch.empty(0, size, size, dtype=torch.bool)
 
 
 def warn(picture, source: str, run: Session) -> None:
     """Log what the model does not see of a picture: colours, if it is grey-trained; most pixels, if it is small."""
     from ..data.fitness import described, unseen
 
-    grey = is_grey_trained(run.model, run.config.model, run.config.weights is not None)
+    grey = is_grey_trained(run.model, run.name, run.config.weights is not None)
     lost = unseen(picture, grey, run.model.img_size)
     if lost:
         log.warning("%s", one_line(f"{source}: {described(lost, grey, run.model.img_size)}"))
@@ -194,17 +187,16 @@ def read_small(source: str, config: EnrichConfig, run: Session) -> Tensor:
 
 def conditions_of(run: Session, count: int) -> Conditions:
     """A class or a prompt for each picture; the null class or an empty prompt where none was given."""
-    config = run.config
-    if run.model.generator.config.text is not None:
-        given, name, none = list(config.text), "prompts", ""
-    else:
-        no_null(config.labels, run, "--labels (leave it out to draw without a class)")
-        given, name, none = list(config.labels), "labels", run.null_class
-    if len(given) not in (0, 1, count):
-        raise ValueError(f"{len(given)} {name} were given for {count} pictures; give one for all, or one each.")
-    given = given or [none]
-    given = given * count if len(given) == 1 else given
-    return Conditions(text=given, negative=config.negative_text) if name == "prompts" else Conditions(given)
+    captions = run.model.generator.config.text is not None
+    if not captions:
+        no_null(run.labels, run, "--labels (leave it out to draw without a class)")
+    given, name = (len(run.config.text), "prompts") if captions else (len(run.labels), "labels")
+    if given not in (0, 1, count):
+        raise ValueError(f"{given} {name} were given for {count} pictures; give one for all, or one each.")
+    times = 1 if given > 1 else count
+    if captions:
+        return Conditions(text=(list(run.config.text) or [""]) * times, negative=run.config.negative_text)
+    return Conditions((run.labels or [run.null_class]) * times)
 
 
 def finish(run: Session, config, images: Tensor, masks: Tensor, results: Tensor, drawn: Conditions, before=None, **facts) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..features.settings import ExtractionSettings
 from .model_choice import model_for, warn_of_unseen
 from .models import WeightsOptions, build
+
+if TYPE_CHECKING:
+    from ..features.store import FeatureStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ def extract(config: ExtractConfig) -> None:
     require_source(config.source, config.split)
     import torch
 
-    config = replace(config, model=model_for(config.model, config.source, config.split))
+    name = model_for(config.model, config.source, config.split)
     from ..features.extraction import extract_to_store, ranks_of_environment
     from ..functional.inference import local_device
 
@@ -58,13 +62,14 @@ def extract(config: ExtractConfig) -> None:
         torch.set_num_threads(config.threads)
     if (config.rank is None) != (config.world_size is None):
         raise ValueError("give --rank and --world-size together, or neither.")
-    rank, world_size = ranks_of_environment() if config.rank is None else (config.rank, config.world_size)
+    rank, world_size = ranks_of_environment() if config.rank is None or config.world_size is None else (config.rank, config.world_size)
     if config.ray and world_size > 1:
         raise ValueError(f"--ray {config.ray} and world size {world_size} were given; Ray spreads the work itself, so give one of them.")
     settings = ExtractionSettings(**{field.name: getattr(config, field.name) for field in fields(ExtractionSettings)})
-    model = build(config).to("cpu" if config.ray else local_device(config.device))
-    warn_of_unseen(model, config.model, bool(config.weights), open_items(config.source, config.split, config.labels))
-    described = dict(name=" ".join([config.model, *config.model_args]), weights=config.origin)
+    model = build(config, name).to("cpu" if config.ray else local_device(config.device))
+    warn_of_unseen(model, name, bool(config.weights), open_items(config.source, config.split, config.labels))
+    described: dict[str, Any] = dict(name=" ".join([name, *config.model_args]), weights=config.origin)
+    store: FeatureStore | None
     if config.ray:
         from ..features.extraction_ray import extract_with_ray
 

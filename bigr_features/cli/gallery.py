@@ -143,6 +143,7 @@ def index(config: IndexConfig) -> None:
         gallery = Gallery.from_store(config.out, FeatureStore(config.store), config.feature, **fields)
         print(described(gallery))
         return
+    assert config.dataset is not None
     require_source(config.dataset, config.split)
     embedder = embedder_of(config, settings, model_for(config.model, config.dataset, config.split), config.layer, config.pooling)
     embedder.check_index()

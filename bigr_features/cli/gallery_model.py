@@ -52,7 +52,6 @@ class ReadingOptions(ModelOptions):
 
 def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | None, pooling: str):
     """The model that options name, ready to read images."""
-    from dataclasses import replace
 
     import torch
 
@@ -61,7 +60,7 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | No
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    model = build(replace(config, model=name)).to(local_device(config.device))
+    model = build(config, name, config.seed).to(local_device(config.device))
     weights = f"random, seed {config.seed}," if config.random else config.origin
     return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights)
 

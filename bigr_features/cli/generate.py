@@ -14,7 +14,6 @@ NUM_UNCONDITIONAL = 16  # of a model that was trained without labels, if no numb
 def generate(config: GenerateConfig) -> None:
     """Run `bigr generate`."""
     run = session(config, "generate")
-    config = run.config
     if config.num_per_label < 1:
         raise ValueError(f"--num-per-label {config.num_per_label} was given; give 1 or more.")
     if config.unconditional < 0:
@@ -29,7 +28,7 @@ def generate(config: GenerateConfig) -> None:
     images = run.draw(len(drawn), lambda part, calls: run.model.generate(**drawn.of(part), **calls))
     cells = to_uint8(images)
     wide = len(columns) if columns is not None else min(8, len(cells))
-    grid = pictures.sheet([cells[start : start + wide] for start in range(0, len(cells), wide)], columns=columns)
+    grid = pictures.sheet([list(cells[start : start + wide]) for start in range(0, len(cells), wide)], columns=columns)
     run.save(grid, images, **drawn.facts)
 
 
@@ -39,14 +38,14 @@ def _asked(config: GenerateConfig, run: Session) -> tuple[Conditions, list[str] 
     if config.text:
         return Conditions(text=list(config.text), negative=config.negative_text), headings(config.text)
     if captions and not config.unconditional:
-        raise ValueError(f"{config.model} draws what prompts describe; give --text, or --unconditional N for images without a prompt.")
+        raise ValueError(f"{run.name} draws what prompts describe; give --text, or --unconditional N for images without a prompt.")
     without = config.unconditional
-    if run.model.generator.config.unconditional and not config.labels:
+    if run.model.generator.config.unconditional and not run.labels:
         without = without or NUM_UNCONDITIONAL
     if without:
         none = Conditions(text=[""] * without, negative=config.negative_text) if captions else Conditions([run.null_class] * without)
         return none, None
-    classes = _classes(config, run)
+    classes = _classes(run)
     return Conditions(classes), [run.title(label) for label in classes]
 
 
@@ -55,19 +54,18 @@ def interpolate(config: InterpolateConfig) -> None:
     from ..sampling import interpolation
 
     run = session(config, "interpolate")
-    config = run.config
     if run.model.generator.config.text is not None:
-        ends = {"text": list(config.text)}
+        ends: dict[str, list] = {"text": list(config.text)}
         if len(config.text) < 2:
             raise ValueError(f"{len(config.text)} prompts were given, and an interpolation needs 2 or more; give --text twice.")
     else:
-        no_null(config.labels, run, "interpolation")
-        ends = {"labels": list(config.labels)}
+        no_null(run.labels, run, "interpolation")
+        ends = {"labels": list(run.labels)}
     if run.model.generator.config.unconditional:
-        raise ValueError(f"{config.model} was trained without labels, and there is nothing to interpolate between; take another model.")
+        raise ValueError(f"{run.name} was trained without labels, and there is nothing to interpolate between; take another model.")
     if config.num_rows < 1:
         raise ValueError(f"--num-rows {config.num_rows} was given; give 1 or more.")
-    names = list(map(run.title, config.labels)) if "labels" in ends else headings(config.text)
+    names = list(map(run.title, run.labels)) if "labels" in ends else headings(config.text)
     mixed = len(names)
     weights = (
         interpolation.normalized_weights([config.mixture], mixed)
@@ -82,7 +80,7 @@ def interpolate(config: InterpolateConfig) -> None:
     )
     cells = to_uint8(images)
     columns = ["\n".join(f"{weight:.0%} of {name}" for name, weight in zip(names, row, strict=True) if weight) for row in weights]
-    lines = [cells[start : start + len(weights)] for start in range(0, len(cells), len(weights))]
+    lines = [list(cells[start : start + len(weights)]) for start in range(0, len(cells), len(weights))]
     run.save(
         pictures.sheet(lines, columns=columns),
         images,
@@ -92,11 +90,11 @@ def interpolate(config: InterpolateConfig) -> None:
     )
 
 
-def _classes(config: GenerateConfig, run: Session) -> list[int]:
-    if config.labels:
-        no_null(config.labels, run, "generation without --unconditional")
-        return list(config.labels)
+def _classes(run: Session) -> list[int]:
+    if run.labels:
+        no_null(run.labels, run, "generation without --unconditional")
+        return list(run.labels)
     if run.null_class > 20:
         some = " ".join(run.class_names[:2]) if run.class_names else "1 2 3"
-        raise ValueError(f"{config.model} has {run.null_class} classes, too many for one grid; name some, such as --labels {some}.")
+        raise ValueError(f"{run.name} has {run.null_class} classes, too many for one grid; name some, such as --labels {some}.")
     return list(range(run.null_class))

@@ -103,11 +103,12 @@ def own_first(settings: type) -> type:
     for place, base in enumerate(settings.__mro__):
         for name in inspect.get_annotations(base):
             owner.setdefault(name, place)
-    known = settings.__dataclass_fields__
+    known: dict[str, dataclasses.Field] = vars(settings)["__dataclass_fields__"]
     optional = {
         name: field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING for name, field in known.items()
     }
-    settings.__dataclass_fields__ = {name: known[name] for name in sorted(known, key=lambda name: (optional[name], owner[name]))}
+    in_order = {name: known[name] for name in sorted(known, key=lambda name: (optional[name], owner[name]))}
+    setattr(settings, "__dataclass_fields__", in_order)  # noqa: B010 (the checker knows the attribute of instances only)
     return settings
 
 

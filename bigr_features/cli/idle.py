@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..sampling.settings import SamplingSettings
 
@@ -14,7 +14,7 @@ class Rule(NamedTuple):
 
     names: tuple[str, ...]
     needs: str
-    holds: Callable[[object], bool]
+    holds: Callable[[Any], bool]
 
 
 _READING = ("model", "layer", "random", "weights", "model_args", "batch_size", "num_workers")
@@ -26,6 +26,16 @@ _OF_PROBES = {
     "max_memory": ("exact", "mae", "attentive", "efficient"), "together": ("exact", "mae"), "k": ("knn",), "whiten": ("knn",),
     "score": ("retrieval",),
 }  # fmt: skip
+
+
+def _protocol_in(users: tuple[str, ...]) -> Callable[[Any], bool]:
+    return lambda c: c.protocol in users
+
+
+def _some_probe_in(users: tuple[str, ...]) -> Callable[[Any], bool]:
+    return lambda c: not set(users).isdisjoint(c.probes)
+
+
 _GUMBEL = Rule(("gumbel_schedule",), "--gumbel-temperature above 0", lambda c: c.gumbel_temperature > 0)
 _NO_GUIDANCE = Rule(("guidance_schedule", "guidance_interval"), "--guidance-scale above 1", lambda c: c.guidance_scale > 1)
 _LABELLED = Rule(_GUIDANCE, "--labels or --text", lambda c: bool(c.labels or c.text or c.negative_text))
@@ -61,14 +71,11 @@ RULES: dict[str, list[Rule]] = {
         Rule(("device",), "--ray 0 (Ray places its workers itself)", lambda c: c.ray == 0),
     ],
     "probe": [
-        Rule((name,), f"--protocol {' or '.join(users)}", lambda c, users=users: c.protocol in users)
+        Rule((name,), f"--protocol {' or '.join(users)}", _protocol_in(users))
         for name, users in _OF_PROBES.items()
         if name not in ("k", "whiten", "score")
     ],
-    "sweep": [
-        Rule((name,), f"{' or '.join(users)} among --probes", lambda c, users=users: not set(users).isdisjoint(c.probes))
-        for name, users in _OF_PROBES.items()
-    ],
+    "sweep": [Rule((name,), f"{' or '.join(users)} among --probes", _some_probe_in(users)) for name, users in _OF_PROBES.items()],
     "plot": [
         Rule(("perplexity", "backend"), "--method tsne", lambda c: c.method == "tsne"),
         Rule(("n_neighbors",), "--method umap", lambda c: c.method == "umap"),

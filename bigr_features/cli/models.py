@@ -40,13 +40,16 @@ class WeightsOptions:
         return "random" if self.random else str(Path(self.weights).expanduser().resolve()) if self.weights else "pretrained"
 
 
-def build(config: WeightsOptions):
-    """The timm model that `config` names, in eval mode.
+def build(config: WeightsOptions, model: str, seed: int = 0):
+    """A timm model with the weights that `config` names, in eval mode.
 
     Parameters
     ----------
     config : WeightsOptions
-        With `model`, a timm name, and `seed`, of random weights.
+    model : str
+        Its name in timm.
+    seed : int
+        Seed of random weights.
 
     Raises
     ------
@@ -59,24 +62,24 @@ def build(config: WeightsOptions):
     from ..backbones.baselines import BASELINES
 
     arguments = parse_arguments(config.model_args)
-    name = config.model.split(".")[0]
-    if ":" not in config.model and not timm.is_model(name):
+    name = model.split(".")[0]
+    if ":" not in model and not timm.is_model(name):
         near = timm.list_models(f"*{name[:6]}*")[:5]
-        raise ValueError(f"there is no timm model {config.model!r}; {'similar: ' + ', '.join(near) if near else 'see timm.list_models()'}.")
+        raise ValueError(f"there is no timm model {model!r}; {'similar: ' + ', '.join(near) if near else 'see timm.list_models()'}.")
     if config.random and config.weights:
         raise ValueError("--random and --weights were both given; give one of them.")
     pretrained = not config.random and not config.weights
-    if pretrained and config.model not in BASELINES and ":" not in config.model and not timm.is_model_pretrained(config.model):
-        raise ValueError(f"{config.model} has no pretrained weights; name a model that has, or give --weights PATH or --random.")
+    if pretrained and model not in BASELINES and ":" not in model and not timm.is_model_pretrained(model):
+        raise ValueError(f"{model} has no pretrained weights; name a model that has, or give --weights PATH or --random.")
     if config.random:
-        log.warning("RANDOM weights: the features of %s say nothing about a trained model", config.model)
-        torch.manual_seed(config.seed)
+        log.warning("RANDOM weights: the features of %s say nothing about a trained model", model)
+        torch.manual_seed(seed)
     arguments = {"num_classes": 0, **arguments}
     if not config.weights:
-        return timm.create_model(config.model, pretrained=pretrained, **arguments).eval()
+        return timm.create_model(model, pretrained=pretrained, **arguments).eval()
     from ..backbones.weights import load_weights
 
-    return load_weights(config.model, config.weights, **arguments)
+    return load_weights(model, config.weights, **arguments)
 
 
 def parse_arguments(pairs: tuple[str, ...]) -> dict:

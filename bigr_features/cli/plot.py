@@ -97,7 +97,7 @@ def plot(config: PlotConfig) -> None:
     rows = [drawn[len(store)] for store in stores]
     images = image_loader(stores[0], rows[0], config.images) if config.html is not None and config.thumbnails else None
     features = {title: feature_rows(stores[i], name, rows[i]) for title, i, name in panels}
-    labels = {title: None if stores[i].labels is None else stores[i].labels[rows[i]] for title, i, _ in panels}
+    labels = {title: None if (own := stores[i].labels) is None else own[rows[i]] for title, i, _ in panels}
     highlight = [class_number(choice, class_names) for choice in config.highlight] or None
     figure, embeddings, scores = plot_features(
         features,
@@ -122,7 +122,7 @@ def plot(config: PlotConfig) -> None:
         print(f"wrote {config.scores}")
     if config.html is not None:
         title, (store, chosen) = next(iter(features)), (stores[0], rows[0])
-        styles = None if labels[title] is None else class_styles(store.labels, class_names, highlight)
+        styles = None if store.labels is None else class_styles(store.labels, class_names, highlight)
         write_html(
             config.html,
             embeddings[title].points,

@@ -122,7 +122,7 @@ def sweep(config: SweepConfig) -> None:
     for name in config.probes:  # refuses before the first one runs
         stores.names_for(name)
     estimators = {name: estimator_for(name, config, stores) for name in config.probes if name != "retrieval"}
-    results = {
+    results: dict[str, dict] = {
         name: retrieval_of_stores(stores, config) if name == "retrieval" else evaluate_stores(stores, name, estimators[name], config)
         for name in config.probes
     }

@@ -20,19 +20,19 @@ def retrieval_of_stores(stores: Stores, config) -> dict:
     dict
         As `probe_stores.evaluate_stores`, with `map` and `recall@1` in place of accuracies, and `score`, the one that chose.
     """
-    train, test = stores.train, stores.test
-    training, held_out = holdout_split(train.labels, config.holdout, config.seed)
+    train, test, labels = stores.train, stores.test, stores.labels(stores.train)
+    training, held_out = holdout_split(labels, config.holdout, config.seed)
     rows = {}
     for name in stores.names_for("retrieval"):
         X = stores.features(train, name)
-        scores = _scores(np.asarray(X[held_out]), np.asarray(X[training]), train.labels[held_out], train.labels[training], config.seed)
+        scores = _scores(np.asarray(X[held_out]), np.asarray(X[training]), labels[held_out], labels[training], config.seed)
         rows[name] = {"map": scores.mean_average_precision, "recall@1": scores.recall[1], "features": int(X.shape[1])}
     best = max(rows, key=lambda name: rows[name][config.score])
     choice = SimpleNamespace(name=best, rows=rows, estimator=None)
     result = {"held_out": rows, "chosen": best, "score": config.score, "leave_one_out": None, "test": None}
     if test is not None:
-        parts = (np.asarray(stores.features(store, best)[:]) for store in (test, train))
-        scores = _scores(*parts, test.labels, train.labels, config.seed)
+        queries, items = (np.asarray(stores.features(store, best)[:]) for store in (test, train))
+        scores = _scores(queries, items, stores.labels(test), labels, config.seed)
         result["test"] = {
             "map": scores.mean_average_precision,
             "map_interval": scores.interval,

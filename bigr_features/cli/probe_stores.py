@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,11 @@ class Stores:
     test: FeatureStore | None
     names: list[str]
     shared_images: int
+
+    def labels(self, store: FeatureStore) -> np.ndarray:
+        """Labels of one of the stores; each has them."""
+        assert store.labels is not None
+        return store.labels
 
     def names_for(self, probe: str) -> list[str]:
         """The features that a probe can look at: tokens of the attentive ones, one vector an image of all others."""
@@ -77,7 +83,7 @@ def open_stores(config) -> Stores:
         for name in names:
             test.features(name)
         if train.class_names and test.class_names and train.class_names != test.class_names:
-            first, second = (f"{len(store.class_names)} ({', '.join(store.class_names[:4])}, ...)" for store in (train, test))
+            first, second = (f"{len(names)} ({', '.join(names[:4])}, ...)" for names in (train.class_names, test.class_names))
             raise ValueError(
                 f"the stores name different classes: {config.train} has {first}, {config.test} has {second}. "
                 "Extract both with the same classes."
@@ -96,24 +102,24 @@ def evaluate_stores(stores: Stores, probe: str, estimator, config, seeds: int = 
     dict
         held_out (a row for each feature), chosen, test (None without a test store), leave_one_out, protocol.
     """
-    train, test = stores.train, stores.test
+    train, test, labels = stores.train, stores.test, stores.labels(stores.train)
     candidates = {name: (estimator, stores.features(train, name)) for name in stores.names_for(probe)}
-    choice = choose(candidates, train.labels, config.holdout, config.seed)
+    choice = choose(candidates, labels, config.holdout, config.seed)
     if probe in ("exact", "mae") and config.together > 1:
-        choice = choose_together(candidates, train.labels, config.holdout, config.seed, config.together, choice)
+        choice = choose_together(candidates, labels, config.holdout, config.seed, config.together, choice)
     protocol = describe(stores, probe, choice, config)
-    result = {"held_out": choice.rows, "chosen": choice.name, "protocol": protocol, "environment": environment()}
+    result: dict[str, Any] = {"held_out": choice.rows, "chosen": choice.name, "protocol": protocol, "environment": environment()}
     result["leave_one_out"] = choice.estimator.leave_one_out_accuracy() if leave_one_out else None
     result["test"] = None
     if test is not None:
-        X = stores.features(test, choice.name)
+        X, y = stores.features(test, choice.name), stores.labels(test)
         scores = choice.estimator.predict_proba(X)
         classes = choice.estimator.classes_
-        accuracies = [float((classes[scores.argmax(1)] == test.labels).mean())]
+        accuracies = [float((classes[scores.argmax(1)] == y).mean())]
         for seed in range(config.seed + 1, config.seed + seeds):
-            again = clone(choice.estimator).set_params(random_state=seed).fit(stores.features(train, choice.name), train.labels)
-            accuracies.append(float(again.score(X, test.labels)))
-        evaluation = evaluation_result(scores, test.labels, classes, protocol, probe == "knn", accuracies, train.class_names)
+            again = clone(choice.estimator).set_params(random_state=seed).fit(stores.features(train, choice.name), labels)
+            accuracies.append(float(again.score(X, y)))
+        evaluation = evaluation_result(scores, y, classes, protocol, probe == "knn", accuracies, train.class_names)
         result["test"] = {key: value for key, value in evaluation.items() if key not in ("protocol", "environment")}
     return result
 
@@ -155,7 +161,7 @@ def describe_data(store: FeatureStore) -> dict:
         "split": store.manifest.get("split"),
         "items": len(store),
         "skipped": len(store.skipped),
-        "sha256": array_hash(store.ids, store.labels),
+        "sha256": array_hash(store.ids, np.asarray(store.labels)),
     }
 
 

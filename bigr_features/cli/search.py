@@ -117,8 +117,8 @@ def _query_cards(gallery, config: SearchConfig) -> tuple[list, list[int | None]]
         cards = [Card(thumbnail_of(opened(path), 128), (one_line(path.name), "query"), str(path)) for path in config.queries]
         labels = [None] * len(cards)
     if config.combine and len(cards) > 1:
-        first, label = cards[0], labels[0] if len(set(labels)) == 1 else None
-        return [Card(first.picture, (f"{len(cards)} queries together", first.lines[0]), first.link)], [label]
+        first, shared = cards[0], labels[0] if len(set(labels)) == 1 else None
+        return [Card(first.picture, (f"{len(cards)} queries together", first.lines[0]), first.link)], [shared]
     return cards, labels
 
 

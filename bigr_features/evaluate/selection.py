@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -32,7 +33,7 @@ class Choice:
     """
 
     name: str
-    estimator: object
+    estimator: Any
     rows: dict[str, dict]
 
 

@@ -206,7 +206,7 @@ def _plan(generator: BiGR, settings: LikelihoodSettings) -> list[_Reading]:
     """The passes, the same for every image and class."""
     config = generator.config
     draws = torch.Generator().manual_seed(settings.seed)
-    if settings.mask_ratio is None:
+    if settings.mask_ratio is None or settings.num_masks is None or settings.num_groups is None:
         return [_Reading(None, None, config.num_tokens, _flips(generator, settings, config.num_tokens, draws))]
     count, plan = hidden_tokens(config.num_tokens, settings.mask_ratio), []
     for _ in range(settings.num_masks):

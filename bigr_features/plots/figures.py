@@ -16,7 +16,7 @@ from .scores import ClusterScores, cluster_scores, two_digits
 
 def plot_features(
     features: Mapping[str, np.ndarray],
-    labels: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    labels: np.ndarray | Mapping[str, np.ndarray | None] | None = None,
     *,
     class_names: Sequence[str] | None = None,
     method: str = "tsne",

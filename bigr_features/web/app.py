@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -71,7 +72,7 @@ class Page:
         pictures = Pictures(limits)
         painting, clusters = Painting(self.shelf, pictures, limits, model, load), Clusters(self.shelf, limits)
         self.worker.makers = {"draw": painting.work, "clusters": clusters.work}
-        views = [pictures, Search(self.shelf, pictures, limits), painting, clusters, self.worker]
+        views: list[Any] = [pictures, Search(self.shelf, pictures, limits), painting, clusters, self.worker]
         routes = [route for view in views for route in view.routes()]
         errors = {400: on_error, 404: on_error, 405: on_error, Refused: on_error, Exception: on_error}
         errors |= dict.fromkeys((ValueError, TypeError, OSError, ImportError, 408, 413), on_error)
@@ -82,7 +83,7 @@ class Page:
         """What there is to see; of a gallery that cannot be read, why."""
         found = []
         for entry in self.shelf:
-            facts = {"name": entry.name, "kind": entry.kind}
+            facts: dict[str, Any] = {"name": entry.name, "kind": entry.kind}
             if isinstance(entry, GalleryOnShelf):
                 try:
                     with entry.read() as gallery:

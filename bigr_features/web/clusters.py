@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from starlette.requests import Request
@@ -128,7 +129,8 @@ class Clusters:
         return work
 
     def _projection(self, found: Arrangement, layer: str) -> np.ndarray:
-        n, settings = len(found.rows), {}
+        n = len(found.rows)
+        settings: dict[str, Any] = {}
         if found.method == "tsne":
             settings = {"perplexity": float(min(PERPLEXITY, (n - 1) // 3))}
         elif found.method == "umap":

@@ -110,13 +110,14 @@ class Guard:
 
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
         """The body in pieces, as long as it is within its limits of size and time."""
-        most, seen, end = self._most(scope), 0, None
+        most, seen = self._most(scope), 0
+        end: float | None = None
 
         async def counted() -> Message:
             nonlocal seen, end
             if end is None and scope["method"] == "POST":
                 end = asyncio.get_running_loop().time() + self.limits.body_seconds
-            if end == -1 or scope["method"] != "POST":
+            if end is None or end == -1:
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(0.001, end - asyncio.get_running_loop().time()))

@@ -105,7 +105,8 @@ class Painting:
 
     def __init__(self, shelf: Shelf, pictures: Pictures, limits: Limits, name: str | None, load: Callable[[], tuple] | None):
         self.shelf, self.pictures, self.limits, self.name, self._load = shelf, pictures, limits, name, load
-        self._lock, self._loaded = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._loaded: tuple[nn.Module, list[str] | None, str] | None = None
 
     def routes(self) -> list[Route]:
         """What the model is."""
@@ -147,7 +148,7 @@ class Painting:
         model, _, digest = self.loaded()
         drawing = self.drawing(model, asked)
         command = "generate" if drawing.image is None else "inpaint"
-        record = {"command": command, "model": self.name, "version": version("bigr-features"), "weights_sha256": digest}
+        record: dict[str, Any] = {"command": command, "model": self.name, "version": version("bigr-features"), "weights_sha256": digest}
         record |= {**drawing.settings, "labels": drawing.label, "text": drawing.text, "picture": drawing.picture}
         if drawing.image is not None:
             record["mask_tokens"] = drawing.tokens
@@ -202,7 +203,8 @@ class Painting:
         return Drawing(image, tokens, label, text if config.text is not None else None, seeds, settings, source)
 
     def _settings(self, config, asked: dict, hidden: int) -> dict:
-        guidance, settings = asked.get("guidance", SamplingSettings.guidance_scale), {}
+        guidance = asked.get("guidance", SamplingSettings.guidance_scale)
+        settings: dict[str, Any] = {}
         if isinstance(guidance, bool) or not isinstance(guidance, int | float):
             raise Refused(400, f"guidance={str(guidance)[:40]!r}; expected a number of 1 or more.")
         settings["guidance_scale"] = float(guidance)
@@ -216,7 +218,7 @@ class Painting:
     def _image(self, model: nn.Module, asked: dict) -> tuple[Tensor | None, dict | None]:
         """The picture to be changed, as the model sees it, and where it came from."""
         if asked.get("sent") is not None:
-            source: dict | None = {"sent": text_of(asked, "sent", 100)}
+            source = {"sent": text_of(asked, "sent", 100)}
             image = self.pictures[source["sent"]].image
         elif asked.get("id") is not None:
             source = {"gallery": text_of(asked, "gallery", 1000), "id": text_of(asked, "id", self.limits.characters)}
@@ -232,7 +234,7 @@ class Painting:
         """Token numbers that are painted, rising."""
         given = asked.get("mask")
         whole = isinstance(given, list) and all(type(token) is int and 0 <= token < count for token in given)
-        if not whole or len(set(given)) < len(given):
+        if not isinstance(given, list) or not whole or len(set(given)) < len(given):
             raise Refused(400, f"mask: expected a list of different numbers of 0..{count - 1}, one a token to draw.")
         if not given:
             raise Refused(400, "nothing is painted, so there is nothing to draw; paint one token at least.")

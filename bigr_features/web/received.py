@@ -38,7 +38,8 @@ class Pictures:
     """The pictures that were sent, by id."""
 
     def __init__(self, limits: Limits):
-        self.limits, self._kept, self._lock = limits, OrderedDict(), threading.Lock()
+        self.limits, self._lock = limits, threading.Lock()
+        self._kept: OrderedDict[str, Received] = OrderedDict()
 
     def routes(self) -> list[Route]:
         """Send a picture; see one."""

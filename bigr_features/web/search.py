@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -107,7 +108,7 @@ class Search:
         asked = request.query_params
         if len(asked.multi_items()) > 4 * self.limits.queries:
             raise Refused(400, f"the query has {len(asked.multi_items())} parts; at most {4 * self.limits.queries} are taken.")
-        found = [item[: self.limits.characters] for item in asked.getlist(ids)]
+        found: list[str | Image.Image] = [item[: self.limits.characters] for item in asked.getlist(ids)]
         found += [self.pictures[item].image for item in asked.getlist(sent)]
         if len(found) > self.limits.queries:
             raise Refused(400, f"there are {len(found)} pictures in the query; at most {self.limits.queries} are taken.")

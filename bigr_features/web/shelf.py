@@ -105,9 +105,9 @@ class GalleryOnShelf:
     def vectors(self, layer: str, rows: np.ndarray) -> np.ndarray:
         """Rows (m, D) of a layer: floats, or bool for bits."""
         with self.read() as gallery:
-            if layer == "bits":
-                return np.unpackbits(gallery.bits[rows], axis=1).astype(bool)
-            return gallery.features[rows].astype(np.float32)
+            kept = gallery.bits if layer == "bits" else gallery.features
+            assert kept is not None, f"the gallery has no {layer}"  # its layers are those that it has
+            return np.unpackbits(kept[rows], axis=1).astype(bool) if layer == "bits" else kept[rows].astype(np.float32)
 
     def identity(self) -> str:
         """What tells one state of it from another."""
