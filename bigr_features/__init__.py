@@ -57,7 +57,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name], __name__), name)
+        return globals().setdefault(name, getattr(import_module(_HOMES[name], __name__), name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -62,7 +62,6 @@ class Job:
 
     def run(self) -> None:
         """Do the work; what goes wrong becomes the last event."""
-        self.state = "running"
         self.say("running")
         try:
             self.check()
@@ -128,8 +127,12 @@ class Worker:
         return job
 
     def _next(self) -> Job | None:
+        """The job whose turn it is, which counts as running from now on."""
         with self._lock:
-            return next((job for job in self._jobs.values() if job.state == "waiting"), None)
+            job = next((job for job in self._jobs.values() if job.state == "waiting"), None)
+            if job is not None:
+                job.state = "running"
+            return job
 
     def _work(self) -> None:
         while not self.closing:
@@ -157,9 +160,13 @@ class Worker:
         if self._thread is not None:
             self._thread.join(wait)
         for job in open_jobs:
+            self._end_waiting(job)
+        return len(open_jobs)
+
+    def _end_waiting(self, job: Job) -> None:
+        with self._lock:
             if job.state == "waiting":
                 job._end("cancelled")
-        return len(open_jobs)
 
     async def begin(self, request: Request) -> Response:
         """POST {"kind": ..., ...}."""
@@ -179,10 +186,7 @@ class Worker:
         """End a job, at its next step."""
         job = self[request.path_params["id"]]
         job.stop.set()
-        if job.state == "waiting":
-            with self._lock:
-                if job.state == "waiting":
-                    job._end("cancelled")
+        self._end_waiting(job)
         return JSONResponse({"id": job.id, "state": job.state})
 
     async def show(self, request: Request) -> Response:

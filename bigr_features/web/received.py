@@ -38,7 +38,7 @@ class Pictures:
     """The pictures that were sent, by id."""
 
     def __init__(self, limits: Limits):
-        self.limits, self._lock = limits, threading.Lock()
+        self.limits, self._lock, self._decoding = limits, threading.Lock(), threading.Lock()
         self._kept: OrderedDict[str, Received] = OrderedDict()
 
     def routes(self) -> list[Route]:
@@ -57,9 +57,10 @@ class Pictures:
 
     def add(self, content: bytes) -> str:
         """Take a picture; ValueError if it is none."""
-        image = without_ends(received_picture(content, "the picture", self.limits.pixels), THIN)
+        with self._decoding:  # one at a time, which bounds memory
+            image = without_ends(received_picture(content, "the picture", self.limits.pixels), THIN)
+            image.thumbnail((SIDE, SIDE))
         settings = _settings_in(content)
-        image.thumbnail((SIDE, SIDE))
         item = hashlib.sha256(content).hexdigest()[:24]
         with self._lock:
             self._kept[item] = Received(image, thumbnail_of(image, THUMBNAIL), settings)

@@ -14,6 +14,7 @@ from .app import Page
 from .guard import LOCAL
 
 TRIED = 50  # ports after one that is taken
+CONNECTIONS = 100  # at a time; more are answered by 503
 
 
 def bound(host: str, port: int) -> tuple[socket.socket, int]:
@@ -73,7 +74,8 @@ class _Server(uvicorn.Server):
 
 def run(page: Page, listener: socket.socket, address: str, *, opened: bool, say: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; KeyboardInterrupt then says what was ended."""
-    config = uvicorn.Config(page.app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False, ws="none")
+    options = {"log_level": "warning", "access_log": False, "server_header": False, "ws": "none"}
+    config = uvicorn.Config(page.app, timeout_graceful_shutdown=3, limit_concurrency=CONNECTIONS, **options)
     server = _Server(config, page)
     say(address)
     if opened:

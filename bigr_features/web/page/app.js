@@ -48,7 +48,8 @@ export const query = (values) => {
   return found.toString();
 };
 
-export const thumbnail = (id, gallery = state.gallery.name) => `/api/thumbnail?${query({ gallery, id })}`;
+// Kept by the browser as long as the gallery is not changed.
+export const thumbnail = (id, gallery = state.gallery) => `/api/thumbnail?${query({ gallery: gallery.name, id, of: gallery.generation })}`;
 
 // The view and its settings in the address, so that back, reload and links work.
 export function address() {

@@ -162,7 +162,7 @@ class Plot {
       const [item] = await items(this, [i]);
       if (this.hover !== i) return;
       const [left, top] = this.toScreen(i).map((v) => v / devicePixelRatio);
-      this.tip.replaceChildren(el("img", { src: thumbnail(item.id, this.gallery.name), alt: "", width: 126, height: 126 }), el("p", {}, item.class_name ?? ""), el("p", {}, item.file));
+      this.tip.replaceChildren(el("img", { src: thumbnail(item.id, this.gallery), alt: "", width: 126, height: 126 }), el("p", {}, item.class_name ?? ""), el("p", {}, item.file));
       this.tip.hidden = false;
       this.tip.style.left = `${Math.min(this.canvas.clientWidth - 146, Math.max(4, left + 14))}px`;
       this.tip.style.top = `${Math.min(this.canvas.clientHeight - 200, Math.max(4, top + 14))}px`;
@@ -268,7 +268,7 @@ async function result(plot, found) {
   const listed = await items(plot, found.slice(0, 200)).catch((error) => { say(error.message); return []; });
   $("lasso-items").replaceChildren(...listed.map((item) => {
     const name = `${item.class_name ?? "picture"}, ${item.file}`;
-    const open = el("button", { type: "button", className: "face", "aria-label": `search by ${name}`, title: name }, el("img", { src: thumbnail(item.id, plot.gallery.name), alt: name, loading: "lazy", width: 84, height: 84 }));
+    const open = el("button", { type: "button", className: "face", "aria-label": `search by ${name}`, title: name }, el("img", { src: thumbnail(item.id, plot.gallery), alt: name, loading: "lazy", width: 84, height: 84 }));
     open.addEventListener("click", () => plot.open(item.point).catch((error) => say(error.message)));
     return el("li", { className: "card" }, open);
   }));
