@@ -20,7 +20,6 @@ from ..models.generator import BiGR
 from ..models.image_tokenizer import ImageTokenizer
 from ..sampling.captions import Captions
 from . import checkpoint, distributed, settings, state
-from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages
 from .captions import TrainingCaptions, captions_of_cache, with_text
 from .code_cache import CodeCache
@@ -61,10 +60,7 @@ class GeneratorLoss(nn.Module):
 
     def forward(self, codes: Tensor, labels: Tensor | Captions | None, draws: Draws) -> tuple[Tensor, ...]:
         """The terms that the head names, the loss first, of codes (B, N, K) or (B, N) and labels (B,) or captions, all draws given."""
-        kernel = attention_kernel(codes.device, self.precision)
-        if self.model.trunk.grad_checkpointing:  # the backward pass computes activations again, and must take the same kernel
-            kernel = nullcontext()
-        with autocast(codes.device, self.precision), kernel:
+        with autocast(codes.device, self.precision):
             terms = self.model.loss(codes, labels, **draws.loss_arguments(codes))
         return tuple(getattr(terms, name) for name in self.model.head.loss_names)
 
