@@ -28,7 +28,6 @@ from bigr_features.evaluate.reports import environment, write_json
 from bigr_features.functional.inference import autocast
 from bigr_features.functional.masking import positions_of, train_mask_count
 from bigr_features.models.presets import PRESETS, preset_configs
-from bigr_features.train.attention import attention_kernel
 from bigr_features.train.distributed import clip_gradients
 from bigr_features.train.draws import Draws, draw
 from bigr_features.train.ema import EMA
@@ -45,7 +44,7 @@ class AllTokensLoss(GeneratorLoss):
         labels = torch.where(draws.dropped, self.model.null_class, labels)
         clean = codes.flatten(0, 1).repeat_interleave(repeats, 0)
         noisy = (clean - flips).abs()
-        with autocast(codes.device, self.precision), attention_kernel(codes.device, self.precision):
+        with autocast(codes.device, self.precision):
             condition = self.model(codes, labels, draws.mask).flatten(0, 1).repeat_interleave(repeats, 0)
             transcoder = self.model.transcoder
             logits = transcoder.denoiser(noisy, timesteps, condition)

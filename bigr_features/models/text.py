@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..functional.attention import attention
 from ..sampling.captions import Captions
 from .config import GeneratorConfig
 from .text_config import TextConfig
@@ -53,7 +54,7 @@ class WordBlock(nn.Module):
         batch, length, width = x.shape
         qkv = self.qkv(self.attention_norm(x)).reshape(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None])  # (B, H, T, h)
+        attended = attention(q, k, v, visible[:, None, None])  # (B, H, T, h)
         x = x + self.proj(attended.transpose(1, 2).reshape(batch, length, width))
         return x + self.fc2(F.gelu(self.fc1(self.feed_forward_norm(x))))  # (B, T, E)
 

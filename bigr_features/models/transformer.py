@@ -16,10 +16,13 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..functional.attention import attention
 from ..functional.rope import apply_rope, rope_table
 from .config import GeneratorConfig
 from .constants import ConstantTable
 from .visible import join_hidden, take_visible
+
+torch.fx.wrap("attention")  # its choice of kernel is not for tracing
 
 
 class Attention(nn.Module):
@@ -37,14 +40,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: Tensor, cache: Tensor | None = None, start: int = 0, visible: Tensor | None = None) -> Tensor:
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)  # (3, B, H, S, h)
-        q, k = apply_rope(qkv[:2], rope).unbind(0)
-        v, causal = qkv[2], self.causal
+        qk, v = qkv.split([2, 1])  # not by indices, whose backward pass fills whole tensors with zeros
+        q, k = apply_rope(qk, rope).unbind(0)
+        v, causal = v.squeeze(0), self.causal
         if cache is not None:  # (2, B, H, most positions, h)
             end = start + length
             cache[0, :, :, start:end], cache[1, :, :, start:end] = k, v
             k, v = cache[0, :, :, :end], cache[1, :, :, :end]
             causal = length > 1  # one position sees all before it
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
+        x = attention(q, k, v, visible, causal)
         return self.dropout(self.proj(x.transpose(1, 2).reshape(batch, length, width)))
 
 
@@ -96,6 +100,7 @@ class ModulatedBlock(Block):
 
     def __init__(self, config: GeneratorConfig, drop_path: float, device=None, dtype=None):
         super().__init__(config, drop_path, device=device, dtype=dtype)
+        self.eps = config.norm_eps
         self.modulation_offset = nn.Parameter(torch.empty(1, 1, 6, config.width, device=device, dtype=dtype))
 
     def forward(
@@ -110,13 +115,19 @@ class ModulatedBlock(Block):
         assert modulation is not None
         parts = (modulation + self.modulation_offset).unbind(2)
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = parts  # each (B or 1, 1, D)
-        attended = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), rope, cache, start, visible)
-        x = x + self.drop_path(gate_a * attended)
-        return x + self.drop_path(gate_f * self.feed_forward(modulate(self.feed_forward_norm(x), shift_f, scale_f)))
+        attended = self.attention(modulated_norm(x, self.attention_norm.weight, self.eps, shift_a, scale_a), rope, cache, start, visible)
+        x = torch.addcmul(x, gate_a, self.drop_path(attended))
+        computed = self.feed_forward(modulated_norm(x, self.feed_forward_norm.weight, self.eps, shift_f, scale_f))
+        return torch.addcmul(x, gate_f, self.drop_path(computed))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+def modulated_norm(x: Tensor, weight: Tensor, eps: float, shift: Tensor, scale: Tensor) -> Tensor:
+    """modulate(RMSNorm(x), shift, scale) with one pass less: the weight of the norm joins the scale, of which there is one row an image."""
+    return torch.addcmul(shift, F.rms_norm(x, [x.shape[-1]], None, eps), weight * (1 + scale))
 
 
 class Modulation(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from ..models.generator import BiGR
 from ..models.image_tokenizer import ImageTokenizer
 from ..sampling.captions import Captions
 from . import checkpoint, distributed, settings, state
-from .attention import attention_kernel
 from .batches import CachedCodes, EncodedImages
 from .captions import TrainingCaptions, captions_of_cache, with_text
 from .code_cache import CodeCache
@@ -67,10 +66,7 @@ class GeneratorLoss(nn.Module):
 
         With a `pooled_layer` the features (B, D) after that block, averaged over tokens, come after them.
         """
-        # with checkpointing the backward pass computes activations again, and must take the same kernel
-        recomputed = self.model.trunk.grad_checkpointing
-        kernel: AbstractContextManager = nullcontext() if recomputed else attention_kernel(codes.device, self.precision)
-        with autocast(codes.device, self.precision), kernel:
+        with autocast(codes.device, self.precision):
             terms = self.model.loss(codes, labels, stream_layer=self.pooled_layer, **draws.loss_arguments(codes))
         pooled = () if terms.stream is None else (terms.stream.float().mean(1),)
         return (*(getattr(terms, name) for name in self.model.head.loss_names), *pooled)
