@@ -73,9 +73,9 @@ def two_views(tokenizer_folder, tmp_path_factory):
 
 
 def test_views_grow_alike_and_a_resumed_training_ends_bitwise_equal(train_config, two_views, tmp_path):
-    config = train_config(codes=two_views, two_view_weight=2.0, steps=30, checkpoint_every=15, validate_every=30, learning_rate=3e-3)
+    config = train_config(codes=two_views, two_view_weight=2.0, steps=60, checkpoint_every=30, validate_every=60, learning_rate=3e-3)
     train(replace(config, out=tmp_path / "whole"))
-    train(replace(config, out=tmp_path / "part", steps=15))
+    train(replace(config, out=tmp_path / "part", steps=30))
     train(replace(config, out=tmp_path / "part", resume=True))
     states = [checkpoint.load(tmp_path / run / "checkpoints") for run in ("whole", "part")]
     for name in ("model", "ema"):
@@ -84,7 +84,8 @@ def test_views_grow_alike_and_a_resumed_training_ends_bitwise_equal(train_config
     for key, value in states[0]["two_views"]["model"].items():
         assert torch.equal(states[1]["two_views"]["model"][key], value), key
     lines = logged(tmp_path / "whole")
-    assert np.mean([line["two_view"] for line in lines[-5:]]) < 0.95 * lines[0]["two_view"]
+    terms = [line["two_view"] for line in lines]
+    assert np.median(terms[-10:]) < 0.9 * np.median(terms[:5])
     assert {"view_invariance", "view_variance", "view_covariance"} <= set(lines[0])
     assert "two_view" not in logged(tmp_path / "whole", "validation")[-1]
     assert load_model(tmp_path / "whole" / "model").config == config.model
