@@ -52,12 +52,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), help="systems to run (default: all)")
     parser.add_argument("--parts", nargs="+", choices=Row.PARTS, default=list(Row.PARTS), help="of each row (default: all)")
-    parser.add_argument("--choice-images", type=int, help="to choose sampling settings from (default: a tenth of --images, 10 at least)")
-    add_options(parser, steps=2_000, images=10_000, seeds=SEEDS)
+    parser.add_argument(
+        "--choice-images", type=int, help="to choose sampling settings from (default: a twentieth of --images, 10 at least)"
+    )
+    add_options(parser, steps=2_000, images=2_000, seeds=SEEDS)
     args = settle(parser, parser.parse_args(), "uniformity", SEEDS)
     if args.choice_images is not None and args.choice_images < 2:
         parser.error(f"--choice-images {args.choice_images} was given; give 2 or more")
-    args.choice_images = min(args.choice_images or max(10, args.images // 10), args.images)
+    args.choice_images = min(args.choice_images or max(10, args.images // 20), args.images)
     return args
 
 
