@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, steps: int, images: int, seeds:
     add("--limit", type=int, help="real images of each split (default: all; in a trial 5 times --images, 1,000 at least)")
     add("--resamples", type=int, help="of every bootstrap interval of generated images (default: 200; in a trial 20)")
     add("--threads", type=int, default=0)
-    add("--work", type=Path, help="folder for runs, codes and generated images (default: runs/uniformity/DATASET)")
+    add("--work", type=Path, help="folder for runs, codes and generated images (default: runs/uniformity/DATASET, or DATASET_trial)")
     add("--kept", type=Path, help="folder of tokenizers and judge that all machines use (default: results/uniformity/DATASET)")
     add("--out", type=Path, help="folder for finished rows, table and pictures (default: results/BENCHMARK/DATASET; of a trial in --work)")
 
@@ -49,8 +49,8 @@ def settle(parser: argparse.ArgumentParser, args: argparse.Namespace, benchmark:
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} {value} was given; give 1 or more")
     args.name = args.dataset.split(":")[-1].rstrip("/").rsplit("/", 1)[-1]
-    args.work = args.work or Path("runs") / "uniformity" / args.name
     args.trial = args.images < TRIAL_IMAGES
+    args.work = args.work or Path("runs") / "uniformity" / (f"{args.name}_trial" if args.trial else args.name)
     if args.trial:
         args.limit = args.limit or max(1_000, 5 * args.images)
         log.info("a trial: at most %d real images of each split, and its own tokenizers and judge; all in %s", args.limit, args.work)

@@ -13,7 +13,8 @@ be stopped, and made in any order, on several machines and days. A finished row 
 tokenizers and the judge that all rows stand on are kept there too, and taken from there where training them again is not needed. Runs and
 generated images stay in runs/. Table and pictures are made from the rows that are there, and say what is missing.
 
-A training of 2,000 steps of 64 images, the default, takes some 25 core-minutes of a recent CPU in bf16.
+A training of 2,000 steps of 64 images, the default for all five, takes about 30 core-minutes of a recent CPU in bf16. A run of fewer than
+2,000 images is a trial: one seed, small batches, few real images, tokenizers and a judge of its own, and its results stay in runs/.
 
     python benchmarks/uniformity.py --dataset path/to/cifar10                         # everything, one row after the other
     python benchmarks/uniformity.py --dataset path/to/cifar10 --only S2 --seed 1      # one row
