@@ -121,7 +121,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = list(SYSTEMS_HERE)
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="lines to run (default: all)")
-    add_options(parser, steps=2_000, images=10_000, seeds=SEEDS)
+    add_options(parser, steps=2_000, images=2_000, seeds=SEEDS)
     return settle(parser, parser.parse_args(), "ablations", SEEDS)
 
 

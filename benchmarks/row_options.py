@@ -26,18 +26,18 @@ def add_options(parser: argparse.ArgumentParser, steps: int, images: int, seeds:
     add("--seed", nargs="+", type=int, help=f"seeds to run (default: {' '.join(map(str, seeds))}; in a trial the first of them)")
     add("--table", action="store_true", help="run nothing; make table and pictures of what is there")
     add("--steps", type=int, default=steps, help="training steps of every row (default: %(default)s)")
-    add("--batch-size", type=int, help="images of a training step (default: 64; in a trial 32)")
+    add("--batch-size", type=int, help="images of a training step (default: 64; in a trial 16)")
     add("--learning-rate", type=float, default=1e-3, help="of every row (default: %(default)s)")
     add("--warmup-steps", type=int, default=200, help="at most a tenth of the steps (default: %(default)s)")
     add("--precision", choices=("bf16", "fp32"), default="bf16", help="of every training (default: %(default)s)")
     add("--tokenizer-steps", type=int, help=f"training steps of every tokenizer (default: {TOKENIZER_STEPS}; in a trial at most --steps)")
-    add("--tokenizer-batch-size", type=int, default=32)
+    add("--tokenizer-batch-size", type=int, help="the same of tokenizers (default: 32; in a trial 16)")
     add("--judge-epochs", type=int, default=8)
     add("--images", type=int, default=images, help=f"generated images a row; fewer than {TRIAL_IMAGES} make a trial (default: %(default)s)")
     add("--limit", type=int, help="real images of each split (default: all; in a trial 5 times --images, 1,000 at least)")
     add("--resamples", type=int, help="of every bootstrap interval of generated images (default: 200; in a trial 20)")
     add("--threads", type=int, default=0)
-    add("--work", type=Path, help="folder for runs, codes and generated images (default: runs/uniformity/DATASET)")
+    add("--work", type=Path, help="folder for runs, codes and generated images (default: runs/uniformity/DATASET, or DATASET_trial)")
     add("--kept", type=Path, help="folder of tokenizers and judge that all machines use (default: results/uniformity/DATASET)")
     add("--out", type=Path, help="folder for finished rows, table and pictures (default: results/BENCHMARK/DATASET; of a trial in --work)")
 
@@ -49,12 +49,13 @@ def settle(parser: argparse.ArgumentParser, args: argparse.Namespace, benchmark:
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} {value} was given; give 1 or more")
     args.name = args.dataset.split(":")[-1].rstrip("/").rsplit("/", 1)[-1]
-    args.work = args.work or Path("runs") / "uniformity" / args.name
     args.trial = args.images < TRIAL_IMAGES
+    args.work = args.work or Path("runs") / "uniformity" / (f"{args.name}_trial" if args.trial else args.name)
     if args.trial:
         args.limit = args.limit or max(1_000, 5 * args.images)
         log.info("a trial: at most %d real images of each split, and its own tokenizers and judge; all in %s", args.limit, args.work)
-    args.batch_size = args.batch_size or (32 if args.trial else 64)
+    args.batch_size = args.batch_size or (16 if args.trial else 64)
+    args.tokenizer_batch_size = args.tokenizer_batch_size or (16 if args.trial else 32)
     args.resamples = (20 if args.trial else 200) if args.resamples is None else args.resamples
     folder = args.work / "trial" if args.trial else RESULTS
     args.kept = args.kept or folder / "uniformity" / args.name

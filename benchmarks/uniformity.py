@@ -13,7 +13,8 @@ be stopped, and made in any order, on several machines and days. A finished row 
 tokenizers and the judge that all rows stand on are kept there too, and taken from there where training them again is not needed. Runs and
 generated images stay in runs/. Table and pictures are made from the rows that are there, and say what is missing.
 
-A training of 2,000 steps of 64 images, the default, takes some 25 core-minutes of a recent CPU in bf16.
+A training of 2,000 steps of 64 images, the default for all five, takes about 30 core-minutes of a recent CPU in bf16. A run of fewer than
+2,000 images is a trial: one seed, small batches, few real images, tokenizers and a judge of its own, and its results stay in runs/.
 
     python benchmarks/uniformity.py --dataset path/to/cifar10                         # everything, one row after the other
     python benchmarks/uniformity.py --dataset path/to/cifar10 --only S2 --seed 1      # one row
@@ -52,12 +53,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), help="systems to run (default: all)")
     parser.add_argument("--parts", nargs="+", choices=Row.PARTS, default=list(Row.PARTS), help="of each row (default: all)")
-    parser.add_argument("--choice-images", type=int, help="to choose sampling settings from (default: a tenth of --images, 10 at least)")
-    add_options(parser, steps=2_000, images=10_000, seeds=SEEDS)
+    parser.add_argument(
+        "--choice-images", type=int, help="to choose sampling settings from (default: a twentieth of --images, 10 at least)"
+    )
+    add_options(parser, steps=2_000, images=2_000, seeds=SEEDS)
     args = settle(parser, parser.parse_args(), "uniformity", SEEDS)
     if args.choice_images is not None and args.choice_images < 2:
         parser.error(f"--choice-images {args.choice_images} was given; give 2 or more")
-    args.choice_images = min(args.choice_images or max(10, args.images // 10), args.images)
+    args.choice_images = min(args.choice_images or max(10, args.images // 20), args.images)
     return args
 
 

@@ -78,6 +78,7 @@ def write_report(folder: Path, files: list[Path], systems: list[str], seeds: int
         "systems": cells,
         "judge_accuracy": next((row["parts"]["generation"]["judge_accuracy"] for row in rows if "generation" in row["parts"]), None),
         "around": _around(rows),
+        "machines": sorted({row["environment"]["cpu"] for row in rows if "environment" in row}),
         "paper": {name: dict(zip(PAPER_COLUMNS, values, strict=True)) for name, values in PAPER.items()},
         "missing": missing,
         "orderings": found,
@@ -85,7 +86,7 @@ def write_report(folder: Path, files: list[Path], systems: list[str], seeds: int
         "environment": environment(),
     }
     write_json(folder / "uniformity.json", result)
-    _plot(cells, folder / "uniformity.png")
+    _plot(rows[0]["settings"]["name"], cells, folder / "uniformity.png")
     _clusters(folder)
     return _text(result, cells)
 
@@ -208,7 +209,7 @@ def _list(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _plot(cells: dict, path: Path) -> None:
+def _plot(name: str, cells: dict, path: Path) -> None:
     """Features against images: ACC1 over the Frechet distance, each with its interval; the poster's message in one picture."""
     import matplotlib
 
@@ -219,11 +220,11 @@ def _plot(cells: dict, path: Path) -> None:
     if not points:
         return
     figure, axes = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
-    for name, (x, y) in points.items():
+    for system, (x, y) in points.items():
         errors = [None if e["interval"] is None else [[(e["interval"][1] - e["interval"][0]) / 2]] * 2 for e in (x, y)]
-        axes.errorbar([x["mean"]], [y["mean"]], xerr=errors[0], yerr=errors[1], fmt="o", capsize=3, label=name)
-        axes.annotate(name, (x["mean"], y["mean"]), xytext=(6, 5), textcoords="offset points", fontsize=9)
-    axes.set(xlabel="Frechet distance (less is better)", ylabel="linear probe at the middle layer, %", title="images and features")
+        axes.errorbar([x["mean"]], [y["mean"]], xerr=errors[0], yerr=errors[1], fmt="o", capsize=3)
+        axes.annotate(system, (x["mean"], y["mean"]), xytext=(6, 5), textcoords="offset points", fontsize=9)
+    axes.set(xlabel="Frechet distance (less is better)", ylabel="linear probe at the middle layer, %", title=f"{name}: images and features")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,6 @@ from bigr_features.evaluate.knn import KNNClassifier
 from bigr_features.evaluate.linear_probe import LinearProbe
 from bigr_features.evaluate.reports import environment, evaluation_result, write_json
 from bigr_features.evaluate.selection import choose
-from bigr_features.features import extract_features
 from bigr_features.features import generation_evaluation as work
 from bigr_features.features.sample_folder import SampleFolder, classes_in_turn
 from bigr_features.models.presets import preset_configs
@@ -38,6 +38,9 @@ log = logging.getLogger("rows")
 PICTURED = ("LlamaGen", "S3")  # the features of these at seed 0 are kept for the poster's first picture
 KEPT_FOR_PICTURE = 1_000  # test images
 BATCH_OF_SPEED = 16
+TRIAL_DENOISE_STEPS = 8
+BATCH_OF_FEATURES = 128
+SPLITS = ("train", "test")
 TOPS = ("top1", "top1_interval", "top5", "top5_interval")
 
 
@@ -62,6 +65,9 @@ class Row:
         self.folder = shared.folder / f"{system.weights or name}_seed{seed}"
         self.finished = self.args.out / "rows" / f"{name}_seed{seed}.json"
         self.begun = self.args.begun / self.finished.name
+        self.sampling = dict(system.sampling)
+        if self.args.trial and "num_denoise_steps" in self.sampling:
+            self.sampling["num_denoise_steps"] = min(TRIAL_DENOISE_STEPS, self.sampling["num_denoise_steps"])
 
     def run(self, parts: list[str] | None = None) -> None:
         """Do what the row does not have yet, and write it after each part; when it has all of them, beside the finished ones."""
@@ -92,7 +98,7 @@ class Row:
                 return row
         system = self.system
         about = {"system": self.name, "preset": system.preset, "tokenizer": system.tokenizer, "changes": system.changes, "seed": self.seed}
-        return {**about, "sampling": system.sampling, "settings": settings, "parts": {}, "core_seconds": {}}
+        return {**about, "sampling": self.sampling, "settings": settings, "parts": {}, "core_seconds": {}}
 
     def _train(self) -> None:
         args = self.args
@@ -156,7 +162,7 @@ class Row:
         }
 
     def _generation(self) -> dict:
-        return self._measured(self.system.sampling, "images")
+        return self._measured(self.sampling, "images")
 
     def _chosen(self) -> dict:
         """Sampling settings that bring images of other seeds nearest to the training images; measured as the others are."""
@@ -164,14 +170,14 @@ class Row:
         quick = MetricSettings(few_samples=True, resamples=0)
         tried = []
         for values in itertools.product(*self.system.choices.values()):
-            choice = {**self.system.sampling, **dict(zip(self.system.choices, values, strict=True))}
+            choice = {**self.sampling, **dict(zip(self.system.choices, values, strict=True))}
             pictures, _ = self._draw(choice, f"images_choice_{len(tried)}", self.args.choice_images, seed=10**6 + self.seed)
             outputs, _ = work.network_outputs(network, pictures())
             distance = work.generation_metrics(outputs, replace(reference, pooled=None), quick)["frechet"]["value"]
             tried.append({"settings": choice, "frechet_to_training_images": distance})
             log.info("%s: %.3f", choice, distance)
         best = min(tried, key=lambda entry: entry["frechet_to_training_images"])
-        folder = "images" if best["settings"] == self.system.sampling else "images_chosen"  # they would be the same images
+        folder = "images" if best["settings"] == self.sampling else "images_chosen"  # they would be the same images
         return {**self._measured(best["settings"], folder), "tried": tried}
 
     def _speed(self) -> dict:
@@ -179,7 +185,7 @@ class Row:
         labels, found = torch.from_numpy(classes_in_turn(BATCH_OF_SPEED, self.shared.num_classes)), []
         for i in range(1 if self.args.trial else 3):
             clock, processor = time.perf_counter(), time.process_time()
-            self._generate(labels.numpy() if self.labels else None, [i * 100 + k for k in range(len(labels))], self.system.sampling)
+            self._generate(labels.numpy() if self.labels else None, [i * 100 + k for k in range(len(labels))], self.sampling)
             spent = time.process_time() - processor, time.perf_counter() - clock
             found.append([seconds / BATCH_OF_SPEED for seconds in spent])
         core, clock = map(list, zip(*found, strict=True))
@@ -188,8 +194,8 @@ class Row:
 
     def _probes(self) -> dict:
         """Accuracies of linear probes at the middle layer and at the layer held-out images choose, and of k-NN."""
-        (train, labels), (test, test_labels) = self.shared.real["train"], self.shared.real["test"]
-        features = [self._features(images) for images in (train, test)]
+        labels, test_labels = (self.shared.real[name][1] for name in SPLITS)
+        features = [self._features(name) for name in SPLITS]
         middle = self.model.feature_layer
         if self.name in PICTURED and self.seed == 0:
             kept = {"features": features[1][middle][:KEPT_FOR_PICTURE].astype(np.float16), "labels": test_labels[:KEPT_FOR_PICTURE]}
@@ -218,37 +224,46 @@ class Row:
     def _attentive(self) -> dict:
         """Accuracy of an attentive probe over the tokens of the middle layer."""
         layer = self.model.feature_layer
-        paths = {name: self.folder / f"tokens_{name}.npy" for name in ("train", "test")}
-        try:
-            train, test = (self._tokens(self.shared.real[name][0], layer, path) for name, path in paths.items())
-            probe = AttentiveProbe(lrs=(1e-3,), epochs=(10,)).fit(train, self.shared.real["train"][1])
-            logits = probe.logits(test)
-        finally:
-            for path in paths.values():
-                path.unlink(missing_ok=True)
+        for name in SPLITS:
+            if not self._tokens(name).is_file():
+                self._features(name)
+        train, test = (np.load(self._tokens(name), mmap_mode="r") for name in SPLITS)
+        probe = AttentiveProbe(lrs=(1e-3,), epochs=(10,)).fit(train, self.shared.real["train"][1])
+        logits = probe.logits(test)
+        for name in SPLITS:
+            self._tokens(name).unlink()
         result = evaluation_result(np.asarray(logits), self.shared.real["test"][1], probe.classes_, {})
         return {"layer": layer, **{name: result[name] for name in TOPS}}
 
     # ------------------------------------------------------------------------------------------------------------- tools
 
-    def _features(self, images: torch.Tensor) -> dict[int, np.ndarray]:
-        parts = [extract_features(self.model, part.float() / 255, progress=False) for part in images.split(4096)]
+    def _tokens(self, split: str) -> Path:
+        """File of the middle layer's tokens (n, N, D), float16, between the parts that need them."""
+        return self.folder / f"tokens_{split}.npy"
+
+    def _features(self, split: str) -> dict[int, np.ndarray]:
+        """Means over the tokens of every layer, (n, D); a row that has an attentive probe keeps the middle layer's tokens for it."""
+        images = self.shared.real[split][0]
+        keeps, middle = "attentive" in self.parts, self.model.feature_layer
+        parts: list[dict[int, np.ndarray]] = []
+        with replacing(self._tokens(split)) if keeps else nullcontext() as temporary:
+            out = None
+            for start in range(0, len(images), BATCH_OF_FEATURES):
+                layers = self._layers(images[start : start + BATCH_OF_FEATURES].float() / 255)
+                parts.append({layer: tokens.mean(1).numpy() for layer, tokens in enumerate(layers)})
+                if keeps:
+                    tokens = layers[middle].numpy()
+                    if out is None:
+                        out = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(images), *tokens.shape[1:]))
+                    out[start : start + len(tokens)] = tokens
+            if out is not None:
+                out.flush()
         return {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
 
     @torch.no_grad()
-    def _tokens(self, images: torch.Tensor, layer: int, path: Path) -> np.ndarray:
-        """Tokens (n, N, D) of a layer, float16 on disk."""
-        with replacing(path) as temporary:
-            out = None
-            for start in range(0, len(images), 256):
-                part = images[start : start + 256].float() / 255
-                options = {"indices": [layer], "output_fmt": "NLC", "intermediates_only": True, "stop_early": True}
-                tokens = self.model.forward_intermediates(part, **options)[0].numpy()
-                if out is None:
-                    out = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(images), *tokens.shape[1:]))
-                out[start : start + 256] = tokens
-            out.flush()
-        return np.load(path, mmap_mode="r")
+    def _layers(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Tokens (b, N, D) of every layer for images in [0, 1]."""
+        return self.model.forward_intermediates(images, output_fmt="NLC", intermediates_only=True)
 
     @torch.no_grad()
     def _generate(self, labels: np.ndarray | None, seeds: list[int], sampling: dict) -> torch.Tensor:

@@ -65,6 +65,28 @@ def test_few_samples_are_refused_unless_asked_for():
     assert "20 samples are too few" in found["left_out"]["spatial_frechet"]
 
 
+@pytest.mark.parametrize("images", ["one picture again and again", "of one class"])
+def test_a_collapsed_model_gets_numbers_that_say_so(images):
+    """Covariance singular, or all pictures of one class: every number is finite, and none flatters."""
+    reference = ReferenceOutputs.of(outputs(1, 300))
+    samples = outputs(0)
+    same = (
+        samples.take(np.zeros(200, int))
+        if images != "of one class"
+        else NetworkOutputs(samples.pooled, samples.spatial, np.eye(4)[[2]] * 9 + np.zeros((200, 1)))
+    )
+    found = generation_metrics(same, reference, SETTINGS, unseen=outputs(2).pooled, labels=np.full(200, 2))
+    json.dumps(found, allow_nan=False)
+    assert found["left_out"] == {}
+    assert found["inception_score"]["value"] == pytest.approx(1)
+    if images != "of one class":
+        assert (found["frechet"]["rank"], found["spatial_frechet"]["rank"], found["recall"]["value"]) == (0, 0, 0)
+        assert found["frechet"]["value"] >= np.trace(reference.covariance)
+        assert found["coverage"]["value"] < 0.2
+    else:
+        assert found["recognised"]["value"] == 1
+
+
 def test_features_of_another_network_are_refused():
     samples = outputs(0)
     with pytest.raises(ValueError, match="5 dimensions and the reference's statistics 6"):
