@@ -43,7 +43,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100_000, help="pictures in the gallery")
-    parser.add_argument("--images", type=int, default=2000, help="images of the sample that they are made of")
+    parser.add_argument("--images", type=int, default=1000, help="images of the sample that they are made of")
     parser.add_argument("--requests", type=int, default=2000, help="requests over which memory is watched")
     parser.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="measure in Chromium too")
     parser.add_argument("--seed", type=int, default=0)

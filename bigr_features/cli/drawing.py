@@ -177,14 +177,23 @@ def load_generator(name: str, weights: Path | None, device: str, arguments: Sequ
     from ..functional.inference import local_device
     from .models import parse_arguments
 
+    check_generator(name, weights)
+    given = parse_arguments(tuple(arguments))
+    model = timm.create_model(name, pretrained=True, **given) if weights is None else load_weights(name, weights, **given)
+    return model.to(local_device(device)).eval()
+
+
+def check_generator(name: str, weights: Path | None) -> None:
+    """Raise ValueError for a model that does not generate, or has no weights; nothing is loaded."""
+    import timm
+
     known = timm.list_models(module="bigr")
     if name.split(".")[0] not in known:
         raise ValueError(f"--model {name} is no generator; choose one of {', '.join(known)}.")
     if weights is None and not timm.is_model_pretrained(name):
         raise ValueError(f"{name} has no weights of its own; name a model that has, or give --weights.")
-    given = parse_arguments(tuple(arguments))
-    model = timm.create_model(name, pretrained=True, **given) if weights is None else load_weights(name, weights, **given)
-    return model.to(local_device(device)).eval()
+    if weights is not None and not Path(weights).exists():
+        raise FileNotFoundError(f"--weights {weights} is not there.")
 
 
 def no_null(labels: Sequence[int], run: Session, what: str) -> None:

@@ -65,12 +65,14 @@ def serve(config: ServeConfig) -> None:
         raise ImportError('the page needs a web server: pip install "bigr-features[web]"') from error
     import torch
 
-    from .drawing import load_generator, names_of_classes
+    from .drawing import check_generator, load_generator, names_of_classes
     from .gallery_model import ModelOptions, embedder_for
 
     if config.threads:
         torch.set_num_threads(config.threads)
     draws = config.model != "none"
+    if draws:
+        check_generator(config.model, config.weights)
 
     def load() -> tuple:
         names = names_of_classes(config.model, config.weights)

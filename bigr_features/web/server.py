@@ -32,6 +32,7 @@ def bound(host: str, port: int) -> tuple[socket.socket, int]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, number))
+            listener.listen(128)  # so that whoever opens the address at once waits, and is not refused
             return listener, listener.getsockname()[1]
         except OSError as error:
             listener.close()

@@ -26,6 +26,7 @@ REFUSED = [
     ("index --dataset d --out o --feature f", "--feature f has no effect without --store"),
     ("search g --ids a --layer 3", "--layer 3 has no effect without image files"),
     ("search g --by-class a --combine", "--combine has no effect without image files or --ids"),
+    ("serve --model none --weights w", "--weights w has no effect without --model"),
     ("generate --unconditional 2 --guidance-scale 4", "--guidance-scale 4.0 has no effect without classes"),
     ("generate --unconditional 2 --num-per-label 4", "--num-per-label 4 has no effect without classes"),
     ("generate --gumbel-schedule up", "--gumbel-schedule up has no effect without --gumbel-temperature above 0"),

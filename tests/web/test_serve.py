@@ -19,7 +19,6 @@ from bigr_features.web.server import address_of, bound, hosts_of, new_token
 
 def test_a_taken_port_gives_the_next_free_one():
     first, port = bound("127.0.0.1", 0)
-    first.listen()
     second, other = bound("127.0.0.1", port)
     assert port < other <= port + 50
     for listener in (first, second):
@@ -43,7 +42,9 @@ def test_addresses_and_hosts():
     [
         (["nothing_here"], "no gallery"),
         (["--port", "70000"], "0..65535"),
-        (["--model", "none", "--weights", "x"], "has no effect without --model"),
+        (["--model", "resnet18"], "is no generator"),
+        (["--model", "bigr_nano_bin_ar"], "no weights of its own"),
+        (["--weights", "not_here.safetensors"], "not_here.safetensors is not there"),
     ],
 )
 def test_what_makes_no_sense_is_said_at_once(args, words, capsys):

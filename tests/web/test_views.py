@@ -211,6 +211,28 @@ def test_causal_models_draw_token_by_token_and_change_no_picture(gallery_folder)
     page.worker.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "refused"),
+    [
+        ("bigr_nano.fashion_mnist_uncond", {}, {"label": 1}),
+        ("bigr_nano_t2i.fashion_mnist", {"text": "a dark bag"}, {"label": 1}),
+        ("bigr_nano_t2i.fashion_mnist", {}, {"text": "x" * 1001}),
+    ],
+)
+def test_models_without_classes_and_of_prompts(gallery_folder, name, asked, refused):
+    page = make_page(gallery_folder, model=name)
+    client = client_of(page)
+    about = client.get("/api/model").json()
+    assert (about["classes"], about["text"]) == ([], "t2i" in name)
+    with Gallery(gallery_folder) as gallery:
+        picture = {"gallery": "clothes", "id": str(gallery.ids[0]), "mask": [0, 1, 2], "steps": 2}
+    for given in ({"steps": 2}, picture):
+        last = ended(client, client.post("/api/jobs", json={"kind": "draw", **asked, **given}).json()["id"])
+        assert last["what"] == "done", last
+    assert client.post("/api/jobs", json={"kind": "draw", **refused}).status_code == 400
+    page.worker.close()
+
+
 # ----------------------------------------------------------------------------------------------------- jobs
 
 

@@ -4,7 +4,8 @@ import { $, ask, el, go, post, query, say, state, thumbnail } from "./app.js";
 const NONE = 65535, SPRITES = 8000, CELLS = 64;
 let plots = [], lassoing = false, source = null, asked = null, hidden = new Set(), latest = 0;
 const still = matchMedia("(prefers-reduced-motion: reduce)"), dark = matchMedia("(prefers-color-scheme: dark)");
-const toned = (hex) => (dark.matches && hex === "#000000" ? "#f2f2f2" : hex);
+const TONED = { "#000000": "#f2f2f2", "#882255": "#d4679b", "#555500": "#a8a832", "#0072B2": "#3f9bd8" }; // those that a dark ground swallows
+const toned = (hex) => (dark.matches ? TONED[hex] ?? hex : hex);
 
 // The markers of the library's plots.
 function marker(pen, kind, x, y, r) {
@@ -43,6 +44,7 @@ class Plot {
     this.depth = Math.min(depth, this.layers.length - 1);
     const low = Math.floor(this.depth), part = this.depth - low, a = this.layers[low], b = this.layers[Math.min(low + 1, this.layers.length - 1)];
     for (let i = 0; i < 2 * this.n; i++) this.at[i] = (a[i] + (b[i] - a[i]) * part) / NONE;
+    for (let i = 1; i < 2 * this.n; i += 2) this.at[i] = 1 - this.at[i]; // upwards, as in the library's pictures
     this.grid = null;
     this.redraw();
   }
