@@ -62,6 +62,7 @@ def test_a_command_like_none_lists_where_they_are(capsys):
         ("search g a.png --sheets=x.png", "did you mean --sheet"),
         ("probe --tran s --out o", "did you mean --train"),
         ("train --stepz 4", "did you mean --steps"),
+        ("search g a.png -k 5", "search: -k has one dash, and options have two; did you mean --k"),
     ],
 )
 def test_a_mistyped_option_proposes_one_of_its_command(line, meant, capsys):
