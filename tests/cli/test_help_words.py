@@ -72,6 +72,12 @@ def test_a_mistyped_option_proposes_one_of_its_command(line, meant, capsys):
     assert meant in said
 
 
+def test_an_option_is_still_known_by_its_former_name(capsys):
+    code, _, said = ended(["index", "--dataset", "nowhere", "--out", "x"], capsys)
+    assert said.strip() == "--dataset is called --source now"
+    assert "nowhere" in str(code)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_known_as_it_is_and_with_its_last_letter_doubled_proposed(name, capsys):
     for option in options_of(_named(COMMANDS[name][0])):
@@ -119,7 +125,7 @@ def test_an_unknown_class_proposes_near_ones(typed, names, said):
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
-        ("index --dataset photos --out g --metric euclid", ("cosine", "hamming", "two_stage")),
+        ("index --source photos --out g --metric euclid", ("cosine", "hamming", "two_stage")),
         ("generate --order spiral", ("entropy", "random", "raster", "halton")),
         ("plot runs --method mds", ("tsne", "umap", "pca")),
         ("probe --train t --out o --protocol svm", ("exact", "mae", "attentive", "efficient")),
