@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", choices=SAMPLES, default="fashion_mnist")
     parser.add_argument("--items", type=int, default=2000, help="test images drawn (default: %(default)s)")
     parser.add_argument("--perplexity", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=0, help="of random weights, draw and t-SNE (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random weights, draw and t-SNE (default: %(default)s)")
     parser.add_argument("--timing", type=int, metavar="N", help="also time t-SNE of N items, both backends")
     parser.add_argument("--out", type=Path, default=Path("runs/cluster_plots"), help="folder (default: %(default)s)")
     return parser.parse_args()

@@ -56,17 +56,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to compare (default: all)")
     parser.add_argument("--samples", type=int, default=50_000, help="training samples of the probe (default: %(default)s)")
-    parser.add_argument("--test-samples", type=int, default=10_000, help="for the accuracies (default: %(default)s)")
+    parser.add_argument("--test-samples", type=int, default=10_000, help="samples for the accuracies (default: %(default)s)")
     parser.add_argument("--gallery", type=int, default=60_000, help="items of the k-NN gallery (default: %(default)s)")
     parser.add_argument("--queries", type=int, default=10_000, help="k-NN queries (default: %(default)s)")
     parser.add_argument("--neighbors", type=int, default=20)
     parser.add_argument("--features", type=int, default=1024)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--rank", type=int, default=64, help="directions in which classes differ (default: %(default)s)")
-    parser.add_argument("--separation", type=float, default=0.9, help="of class centres, beside a spread of 2 (default: %(default)s)")
+    parser.add_argument(
+        "--separation", type=float, default=0.9, help="distance of class centres, beside a spread of 2 (default: %(default)s)"
+    )
     parser.add_argument("--Cs", type=float, nargs="+", default=np.logspace(-5, 0.5, 12).round(8).tolist(), help="path of regularisations")
     parser.add_argument("--sklearn-max-iter", type=int, default=100, help="scikit-learn's own default; fits that reach it are marked")
-    parser.add_argument("--tol", type=float, default=1e-4, help="of our objective, relative to its minimum (default: %(default)s)")
+    parser.add_argument(
+        "--tol", type=float, default=1e-4, help="tolerance of our objective, relative to its minimum (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/evaluators"), help="folder of the JSON (default: %(default)s)")

@@ -25,11 +25,11 @@ from bigr_features.evaluate.reports import environment, write_json
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="bigr_l", help="of the sweep over layers (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=8, help="of the sweep (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=4, help="of the sweep (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="of either pass, the median counts (default: %(default)s)")
-    parser.add_argument("--nano-images", type=int, default=1000, help="of the sample, for bigr_nano (default: %(default)s)")
+    parser.add_argument("--model", default="bigr_l", help="model of the sweep over layers (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=8, help="images of the sweep (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4, help="images per batch of the sweep (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of either pass, of which the median counts (default: %(default)s)")
+    parser.add_argument("--nano-images", type=int, default=1000, help="images of the sample, for bigr_nano (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/extraction"), help="folder for the JSON (default: %(default)s)")
     args = parser.parse_args()

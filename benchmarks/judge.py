@@ -100,7 +100,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="a folder, a file or a Hub id, with labels")
+    parser.add_argument("--source", "--data", dest="data", required=True, help="a folder, a file or a Hub id, with labels")
     parser.add_argument("--test-split", default="test")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=8)

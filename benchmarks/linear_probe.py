@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--protocol", choices=PROTOCOLS, default="exact", help="kind of probe (default: %(default)s)")
-    parser.add_argument("--probe-batch-size", type=int, default=1024, help="of --protocol mae (default: %(default)s)")
+    parser.add_argument("--probe-batch-size", type=int, default=1024, help="images per batch of --protocol mae (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/linear_probe"), help="folder for JSON and picture (default: %(default)s)")
     return parser.parse_args()
 

@@ -67,7 +67,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="Fashion-MNIST: its Hub id, or a folder in the same layout")
+    parser.add_argument("--source", "--data", dest="data", required=True, help="Fashion-MNIST: its Hub id, or a folder in the same layout")
     parser.add_argument("--model", default="bigr_nano.fashion_mnist")
     parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")

@@ -59,13 +59,13 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN[@STEP]", help="run folders of `bigr train`, finished or not")
-    parser.add_argument("--data", required=True, help="the images, as `bigr encode --source` takes them")
+    parser.add_argument("--source", "--data", dest="data", required=True, help="the images, as `bigr encode --source` takes them")
     parser.add_argument("--fit", type=int, default=10_000, help="training images to fit on (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=5_000, help="training images to measure on (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch, 0 for its own choice")
     parser.add_argument("--seed", type=int, default=0, help="choice of images (default: %(default)s)")
-    parser.add_argument("--name", default="probe", help="of the files written (default: %(default)s)")
+    parser.add_argument("--name", default="probe", help="name of the files written (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/probe_curve"), help="folder (default: %(default)s)")
     return parser.parse_args()
 

@@ -141,14 +141,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bigr_nano.fashion_mnist", help="name of a BiGR model (default: %(default)s)")
     parser.add_argument("--random", action="store_true", help="leave the weights random, as a baseline")
-    parser.add_argument("--data", help="images with splits train and test, as `bigr` takes them (default: the sample of Fashion-MNIST)")
+    parser.add_argument(
+        "--source",
+        "--data",
+        dest="data",
+        help="images with splits train and test, as `bigr` takes them (default: the sample of Fashion-MNIST)",
+    )
     parser.add_argument("--queries", type=int, help="take so many test images, at random (default: all)")
     parser.add_argument("--images", type=int, help="take so many training images, at random (default: all)")
     parser.add_argument("--scale", type=int, default=0, help="number of vectors of the scale experiment (default: none)")
     parser.add_argument("--life", type=int, nargs="*", default=[], help="numbers of vectors of the experiment with LanceDB and hnswlib")
     parser.add_argument("--width", type=int, default=WIDTH, help="features of the vectors of --life (default: %(default)s)")
     parser.add_argument("--scale-only", action="store_true", help="leave the first experiment out")
-    parser.add_argument("--noise", type=float, default=0.3, help="of --scale, in standard deviations of a feature (default: %(default)s)")
+    parser.add_argument(
+        "--noise", type=float, default=0.3, help="noise of --scale, in standard deviations of a feature (default: %(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=1, help="time each speed so long (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

@@ -126,21 +126,31 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="sample:fashion_mnist", help="Fashion-MNIST: sample:fashion_mnist, its Hub id, or a folder")
+    parser.add_argument(
+        "--source",
+        "--data",
+        dest="data",
+        default="sample:fashion_mnist",
+        help="Fashion-MNIST: sample:fashion_mnist, its Hub id, or a folder",
+    )
     parser.add_argument("--model", default="bigr_nano.fashion_mnist")
     parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
     parser.add_argument("--images", type=int, default=200, help="images for each setting, and to inpaint (default: %(default)s)")
-    parser.add_argument("--choice-images", type=int, default=200, help="for each setting an order may choose (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=12, help="of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
+    parser.add_argument("--choice-images", type=int, default=200, help="images for each setting an order may choose (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of the CNN (default: %(default)s; 4 are enough for 60,000 images)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[p for p in PARTS if p != "guidance"], help="default: %(default)s")
-    parser.add_argument("--reveal-steps", type=int, default=BASE["num_reveal_steps"], help="of every setting (default: %(default)s)")
-    parser.add_argument("--denoise-steps", type=int, default=BASE["num_denoise_steps"], help="of every setting (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=200, help="of the bootstrap intervals (default: %(default)s)")
+    parser.add_argument(
+        "--reveal-steps", type=int, default=BASE["num_reveal_steps"], help="reveal steps of every setting (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--denoise-steps", type=int, default=BASE["num_denoise_steps"], help="denoising steps of every setting (default: %(default)s)"
+    )
+    parser.add_argument("--resamples", type=int, default=200, help="resamples of the bootstrap intervals (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--out", type=Path, default=Path("runs/sampling_quality"), help="folder for JSON and picture (default: %(default)s)"
     )
-    parser.add_argument("--name", default="sampling_quality", help="of the files in it (default: %(default)s)")
+    parser.add_argument("--name", default="sampling_quality", help="name of the files in it (default: %(default)s)")
     return parser.parse_args()
 
 

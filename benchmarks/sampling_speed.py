@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cache", nargs="+", metavar="PRESET[:BLOCKS]", help="causal presets, with so many blocks: cached against uncached"
     )
-    parser.add_argument("--grid", type=int, default=16, help="with --cache: side of the token grid (default: %(default)s)")
+    parser.add_argument("--grid", type=int, default=16, help="side of the token grid, with --cache (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="timed rounds, after one that warms up (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; torch's own number by default")

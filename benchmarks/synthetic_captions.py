@@ -37,7 +37,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="Fashion-MNIST: its Hub id, or a folder in the same layout")
+    parser.add_argument("--source", "--data", dest="data", required=True, help="Fashion-MNIST: its Hub id, or a folder in the same layout")
     parser.add_argument("--split", default="train")
     parser.add_argument("--per-image", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)

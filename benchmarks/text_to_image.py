@@ -81,7 +81,13 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist")
+    parser.add_argument(
+        "--source",
+        "--data",
+        dest="data",
+        required=True,
+        help="Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist",
+    )
     parser.add_argument("--model", default="bigr_nano_t2i.fashion_mnist")
     parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
     parser.add_argument("--model-args", nargs="*", default=[], help="arguments of timm.create_model that --weights were trained with")
@@ -91,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--guidance-scale", type=float, default=2.5)
     parser.add_argument("--reveal-steps", type=int, default=12)
     parser.add_argument("--denoise-steps", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the judge (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the judge (default: %(default)s)")
     parser.add_argument("--limit", type=int, help="use the first images of each split only, to try the script")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)

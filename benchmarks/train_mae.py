@@ -138,7 +138,7 @@ def save(model: MaskedAutoencoder, ema: EMA, args: argparse.Namespace, reached: 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="what `bigr train-tokenizer --source` takes")
+    parser.add_argument("--source", "--data", dest="data", required=True, help="what `bigr train-tokenizer --source` takes")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

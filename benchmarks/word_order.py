@@ -82,7 +82,13 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist")
+    parser.add_argument(
+        "--source",
+        "--data",
+        dest="data",
+        required=True,
+        help="Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist",
+    )
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver
@@ -50,12 +52,45 @@ def kill_when(process: multiprocessing.Process, ready: Callable[[], bool], limit
 
 def command(*args, processes: int = 1, folder: Path | None = None, environment: dict | None = None) -> subprocess.CompletedProcess:
     """Run `bigr` with arguments as a user does, in one process or several."""
-    launcher = [sys.executable, "-m"]
-    if processes > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        launcher += ["torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port), "-m"]
+    if processes == 1:
+        return program("bigr_features.cli", *args, folder=folder, environment=environment)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port), "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     line = [*launcher, "bigr_features.cli", *map(str, args)]
     return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder, timeout=300, check=False)
+
+
+def program(name: str | Path, *args, folder: Path | None = None, environment: dict | None = None) -> subprocess.CompletedProcess:
+    """Run `python file args` or `python -m module args` as a user does, but in a process whose heavy imports are done already."""
+    line = [str(name), *map(str, args)]
+    with tempfile.TemporaryDirectory() as said:
+        out, err = (Path(said) / name for name in ("out", "err"))
+        surroundings = {**os.environ, **(environment or {})}
+        process = start(_run_program, line, Path(folder or Path.cwd()), surroundings, out, err)
+        process.join(900)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return subprocess.CompletedProcess(line, process.exitcode, out.read_text(), err.read_text())
+
+
+def _run_program(line: list[str], folder: Path, environment: dict, out: Path, err: Path) -> None:
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = line
+    try:
+        if line[0].endswith(".py"):
+            sys.path.insert(0, str(Path(line[0]).parent))
+            runpy.run_path(line[0], run_name="__main__")
+        else:
+            runpy.run_module(line[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        sys.exit(1 if isinstance(end.code, str) else end.code)

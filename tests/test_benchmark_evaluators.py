@@ -1,20 +1,18 @@
 """The benchmark of the evaluators runs at a small size, and what it compares agrees."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from .processes import program
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "evaluators.py"
 SMALL = "--samples 1500 --test-samples 500 --gallery 4500 --queries 100 --features 40 --classes 5 --rank 10 --Cs 0.001 0.1 --threads 1"
 
 
 def test_both_sides_reach_the_same(tmp_path):
-    command = [sys.executable, str(SCRIPT), *SMALL.split(), "--sklearn-max-iter", "500", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = program(SCRIPT, *SMALL.split(), "--sklearn-max-iter", "500", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "evaluators.json").read_text())
     probe, knn = result["probe"], result["knn"]

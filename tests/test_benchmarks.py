@@ -1,10 +1,8 @@
 """Benchmark commands run as a user runs them."""
 
 import json
-import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +11,13 @@ from PIL import Image
 
 from bigr_features.data import load_sample
 
+from .processes import program
+
 ROOT = Path(__file__).parent.parent
 
 
 def run(script: str, *args: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1800, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return program(ROOT / "benchmarks" / script, *args)
 
 
 @pytest.fixture(scope="module")
@@ -135,5 +134,5 @@ def test_retrieval_writes_tables_json_and_picture(tmp_path):
 
 
 def test_the_tables_of_results_are_what_the_results_give():
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], capture_output=True, text=True)
+    done = run("tables.py", "--check")
     assert done.returncode == 0, done.stdout + done.stderr

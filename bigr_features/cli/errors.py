@@ -33,10 +33,9 @@ def explained(error: BaseException, command: str = "", settings=None) -> str:
     """
     text = re.sub(r"\s*\n\s*", " ", str(error)).strip()
     if is_no_space(error):
-        place = next((str(cause.filename) for cause in chain(error) if isinstance(cause, OSError) and cause.filename), None) or written_by(
-            settings
-        )
-        reason = next((cause.strerror for cause in chain(error) if isinstance(cause, OSError) and cause.errno in NO_SPACE), None) or text
+        causes = [cause for cause in chain(error) if isinstance(cause, OSError)]
+        place = next((str(cause.filename) for cause in causes if cause.filename), None) or written_by(settings)
+        reason = next((cause.strerror for cause in causes if cause.errno in NO_SPACE), None) or text
         here = "" if place is None or place in reason else f" while writing {place}"
         then = CONTINUES.get(command, "give the same command again")
         return f"no room on the disk, or a limit of file sizes was met{here} ({reason}). Free space; {then}."

@@ -56,6 +56,7 @@ def extract(config: ExtractConfig) -> None:
 
     name = model_for(config.model, config.source, config.split)
     from ..features.extraction import extract_to_store, ranks_of_environment
+    from ..functional.checks import some
     from ..functional.inference import local_device
 
     if config.threads:
@@ -79,4 +80,4 @@ def extract(config: ExtractConfig) -> None:
     if store is None:
         print(f"rank {rank} of {world_size} is done; the rank that ends last finishes {config.out}")
         return
-    print(f"{config.out}: {len(store)} items, {len(store.names)} features, {len(store.skipped)} images skipped")
+    print(f"{config.out}: {len(store)} items with {some(store.names)}; {len(store.skipped)} skipped")

@@ -26,7 +26,7 @@ class IndexConfig(ReadingOptions):
     ----------
     out : Path
         Folder of the gallery, new; or one that this command began with the same settings and was interrupted.
-    dataset : str, optional
+    source : str, optional
         Images: a folder (a subfolder for each class, or flat), a file or folder of parquet or arrow, "sample:fashion_mnist", or the id
         of a data set on the Hub.
     store : Path, optional
@@ -60,8 +60,10 @@ class IndexConfig(ReadingOptions):
         Number of images after which the gallery is written, at least every minute; the same command goes on from there.
     """
 
+    former_names = {"dataset": "source"}  # noqa: RUF012  (no setting)
+
     out: Path
-    dataset: str | None = None
+    source: str | None = None
     store: Path | None = None
     feature: str | None = None
     split: str = "train"
@@ -133,8 +135,8 @@ def index(config: IndexConfig) -> None:
     from ..data.sources import require_source
     from ..gallery import Gallery, GallerySettings
 
-    if (config.dataset is None) == (config.store is None):
-        raise ValueError("give --dataset with images, or --store with a feature store: one of them.")
+    if (config.source is None) == (config.store is None):
+        raise ValueError("give --source with images, or --store with a feature store: one of them.")
     fields = {name: getattr(config, name) for name in ("metric", "binarize", "num_bits", "index", "effort", "shortlist")}
     settings = GallerySettings(**fields)
     if config.store is not None:
@@ -143,9 +145,9 @@ def index(config: IndexConfig) -> None:
         gallery = Gallery.from_store(config.out, FeatureStore(config.store), config.feature, **fields)
         print(described(gallery))
         return
-    assert config.dataset is not None
-    require_source(config.dataset, config.split)
-    embedder = embedder_of(config, settings, model_for(config.model, config.dataset, config.split), config.layer, config.pooling)
+    assert config.source is not None
+    require_source(config.source, config.split)
+    embedder = embedder_of(config, settings, model_for(config.model, config.source, config.split), config.layer, config.pooling)
     embedder.check_index()
     if (config.out / DATABASE).is_file():
         gallery = _begun(config, settings, embedder)
@@ -153,7 +155,7 @@ def index(config: IndexConfig) -> None:
         # many additions are cheap while the index is flat; it is chosen when all images are there
         gallery = Gallery.create(config.out, settings.replaced(index="flat"), embedding=embedder.description)
     try:
-        _add(gallery, embedder, config.dataset, config)
+        _add(gallery, embedder, config.source, config)
     except (ValueError, OSError):
         if not len(gallery):
             gallery.close()

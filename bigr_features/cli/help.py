@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 import typing
 from collections.abc import Iterable
 
@@ -84,6 +85,9 @@ def unknown_option(command: str, settings: type, args: list[str]) -> str | None:
             return None
         if name.startswith("--") and "." not in name and name not in known and not name.startswith("--tyro"):
             return f"bigr {command}: there is no option {name}; {_meant(near(name, known))}bigr {command} --help lists them."
+        if re.fullmatch(r"-[a-z][a-z-]*", name) and name != "-h":
+            meant = _meant(near(f"-{name}", known))
+            return f"bigr {command}: {name} has one dash, and options have two; {meant}bigr {command} --help lists them."
     return None
 
 

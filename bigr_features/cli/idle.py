@@ -83,7 +83,7 @@ RULES: dict[str, list[Rule]] = {
         Rule(("images",), "--thumbnails", lambda c: c.thumbnails),
     ],
     "index": [
-        Rule((*_READING, "split", "limit", "pooling", "commit_every"), "--dataset", lambda c: c.store is None),
+        Rule((*_READING, "split", "limit", "pooling", "commit_every"), "--source", lambda c: c.store is None),
         Rule(("feature",), "--store", lambda c: c.store is not None),
     ],
     "search": [

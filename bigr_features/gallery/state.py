@@ -119,7 +119,7 @@ def _command_that_makes_it_anew(folder: Path, manifest: dict) -> str:
     made, settings = (part if isinstance(part := manifest.get(name), dict) else {} for name in ("embedding", "settings"))
     layer, pooling = layer_and_pooling(str(made.get("feature")))
     model, *arguments = str(made.get("model") or "MODEL").split(" ")
-    options = {"dataset": "FOLDER_OF_IMAGES", "out": f"{folder}_new", "model": model, "layer": layer, "pooling": pooling, **settings}
+    options = {"source": "FOLDER_OF_IMAGES", "out": f"{folder}_new", "model": model, "layer": layer, "pooling": pooling, **settings}
     words = [word for name, value in options.items() if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
     return shlex.join(["bigr", "index", *words, *(["--model-args", *arguments] if arguments else [])])
 

@@ -36,7 +36,7 @@ class GeneratorConfig(Config):
     num_sub_codes : int
         S; with a categorical head the K bits are predicted as S classes of K / S bits each (ELM's 2-8, 2-10, 2-12).
     label_smoothing : float
-        Of the cross-entropy of a categorical head, in [0, 1).
+        Label smoothing of the cross-entropy of a categorical head, in [0, 1).
     mask_levels : int, optional
         Mask ratios of training lie at cos(pi/2 * s / mask_levels), s uniform; N levels by default (BiGR), 10 in ELM.
     depth, width, num_heads : int

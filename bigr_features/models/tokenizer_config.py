@@ -135,9 +135,9 @@ class VQTokenizerConfig(PyramidConfig):
     l2_norm : bool
         Compare latents and codes after division by their lengths.
     commitment_weight : float
-        Of the distance that pulls latents towards their codes, against 1 for the one that pulls codes towards latents.
+        Weight of the distance that pulls latents towards their codes, against 1 for the one that pulls codes towards latents.
     entropy_weight : float
-        Of the term that wants clear choices of each token and even use of all codes.
+        Weight of the term that wants clear choices of each token and even use of all codes.
     """
 
     image_size: int = 256

@@ -98,7 +98,9 @@ def encode(config: EncodeConfig) -> CodeCache | None:
     if manifest["skipped"]:
         lines = (f"{one_line(item['name'])}\t{item['reason']}\n" for item in manifest["skipped"])
         write_atomically(config.out / "skipped.txt", "".join(lines).encode("utf-8", "surrogateescape"))
-    return CodeCache(config.out)
+    cache = CodeCache(config.out)
+    log.info("wrote %s: codes of %d images", config.out, len(cache))
+    return cache
 
 
 @torch.no_grad()

@@ -201,6 +201,7 @@ def train(config: TrainConfig) -> Path:
         result = BiGR(config.model)
         result.load_state_dict(averaged)
         checkpoints.save_model(result, run.path / "model", class_names=data.class_names)
+        log.info("wrote %s", run.path / "model")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run.path / "model"

@@ -170,6 +170,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     with ema.swapped():
         if main:
             checkpoints.save_model(model, result)
+            log.info("wrote %s", result)
     run.write_skipped(images.skipped)
     accelerator.wait_for_everyone()
     accelerator.end_training()

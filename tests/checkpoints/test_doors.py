@@ -53,7 +53,7 @@ def gallery_of(path):
 
     for value in (0, 90, 200):
         Image.new("RGB", (32, 32), (value, 0, 0)).save(images / f"{value}.png")
-    line = ["--dataset", str(images), "--out", str(folder), "--weights", str(named), "--layer", "0", "--device", "cpu"]
+    line = ["--source", str(images), "--out", str(folder), "--weights", str(named), "--layer", "0", "--device", "cpu"]
     main(["index", *NANO, *line])
     named.write_bytes(content)
     main(["search", str(folder), str(images / "0.png"), "--k", "1", "--device", "cpu"])

@@ -88,7 +88,7 @@ def gallery(tmp_path_factory):
         (place / "d" / name).parent.mkdir(parents=True)
         picture(number).save(place / "d" / name)
     args = ["--model", "bigr_nano.fashion_mnist", "--device", "cpu", "--threads", "1"]
-    main(["index", "--dataset", str(place / "d"), "--out", str(place / "g"), *args])
+    main(["index", "--source", str(place / "d"), "--out", str(place / "g"), *args])
     return place
 
 

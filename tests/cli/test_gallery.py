@@ -26,7 +26,7 @@ def place(tmp_path_factory):
     (place / "empty").mkdir()
     (place / "broken").mkdir()
     (place / "broken" / "x.png").write_bytes(b"no image")
-    main(["index", "--model", "bigr_nano.fashion_mnist", "--dataset", str(place / "images"), "--out", str(place / "g"), *FAST])
+    main(["index", "--model", "bigr_nano.fashion_mnist", "--source", str(place / "images"), "--out", str(place / "g"), *FAST])
     return place
 
 
@@ -61,11 +61,11 @@ def test_index_search_add_remove_keep_ids(run, place):
 
 
 def test_index_says_what_it_found_and_goes_on(run, place):
-    out = run("index --model bigr_nano.fashion_mnist --dataset images --out g --device cpu")
+    out = run("index --model bigr_nano.fashion_mnist --source images --out g --device cpu")
     assert "0 added, 16 there already, 0 copies, 1 unreadable" in out
     assert "broken.png (UnidentifiedImageError" in out
     bits = "--metric two_stage --binarize itq --num-bits 15 --shortlist 8 --index BHNSW4"
-    out = run(f"index --model bigr_nano.fashion_mnist --dataset images --out fresh {bits} --device cpu")
+    out = run(f"index --model bigr_nano.fashion_mnist --source images --out fresh {bits} --device cpu")
     assert "16 added, 0 there already, 1 copies, 1 unreadable" in out
     assert NASTY in out
     assert "15 bits by itq, index BHNSW4" in out
@@ -79,7 +79,7 @@ def test_by_class_and_label(run):
 
 
 def test_random_weights_are_remembered(run):
-    run("index --dataset images --out r --model bigr_nano --random --seed 3 --metric hamming --device cpu")
+    run("index --source images --out r --model bigr_nano --random --seed 3 --metric hamming --device cpu")
     assert "random, seed 3" in run("add r more --device cpu")
     assert "Trouser" in run("search r query.png --k 9 --device cpu")
 
@@ -92,16 +92,16 @@ def test_the_folder_of_a_feature_store_is_a_source(run):
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("index --dataset nowhere/at/all --out x", "there is no file or folder"),
-    ("index --model bigr_nano.fashion_mnist --dataset empty --out x", "holds no image"),
-    ("index --model bigr_nano.fashion_mnist --dataset broken --out x", "none of the 1 images"),
-    ("index --out x", "give --dataset with images, or --store"),
-    ("index --model bigr_nano.fashion_mnist --dataset images --out x --layer 12", "layer 12 is out of range"),
-    ("index --dataset images --out x --model no_such_model", "there is no timm model 'no_such_model'"),
-    ("index --model bigr_nano.fashion_mnist --dataset images --out x --index rubbish", "faiss makes no index 'rubbish'"),
-    ("index --model bigr_nano.fashion_mnist --dataset images --out g --metric hamming", "holds a gallery of other settings"),
-    ("index --model bigr_nano.fashion_mnist --dataset images --out g --layer 2", "feature is 'block6_mean' there and 'block2_mean' here"),
-    ("index --model bigr_nano.fashion_mnist --dataset images --out images", "is there already, and not empty"),
+    ("index --source nowhere/at/all --out x", "there is no file or folder"),
+    ("index --model bigr_nano.fashion_mnist --source empty --out x", "holds no image"),
+    ("index --model bigr_nano.fashion_mnist --source broken --out x", "none of the 1 images"),
+    ("index --out x", "give --source with images, or --store"),
+    ("index --model bigr_nano.fashion_mnist --source images --out x --layer 12", "layer 12 is out of range"),
+    ("index --source images --out x --model no_such_model", "there is no timm model 'no_such_model'"),
+    ("index --model bigr_nano.fashion_mnist --source images --out x --index rubbish", "faiss makes no index 'rubbish'"),
+    ("index --model bigr_nano.fashion_mnist --source images --out g --metric hamming", "holds a gallery of other settings"),
+    ("index --model bigr_nano.fashion_mnist --source images --out g --layer 2", "feature is 'block6_mean' there and 'block2_mean' here"),
+    ("index --model bigr_nano.fashion_mnist --source images --out images", "is there already, and not empty"),
     ("search nowhere query.png", "nowhere is no gallery (there is no such folder); make one with `bigr index`"),
     ("search g", "give one of image files, --ids, --by-class to search by; 0 were given"),
     ("search g query.png --ids abc", "2 were given"),

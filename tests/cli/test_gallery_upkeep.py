@@ -20,7 +20,7 @@ def made(tmp_path_factory):
     """A folder of images, and a gallery `g` of it."""
     place = tmp_path_factory.mktemp("place")
     mixed_folder(place / "images", 12)
-    main(["index", "--dataset", str(place / "images"), "--out", str(place / "g"), "--model", "bigr_nano", "--random", *FAST])
+    main(["index", "--source", str(place / "images"), "--out", str(place / "g"), "--model", "bigr_nano", "--random", *FAST])
     return place
 
 
@@ -41,7 +41,7 @@ def run(made, tmp_path, monkeypatch, capsys):
 
 def test_sync_says_what_it_would_do_and_then_does_it(run, tmp_path, capsys):
     mixed_folder(tmp_path / "own", 6)
-    run("index --dataset own --out h --model bigr_nano --random --device cpu")
+    run("index --source own --out h --model bigr_nano --random --device cpu")
     assert "0 added, 0 changed, 0 gone, 7 as they were; nothing was written" in run("sync h own --dry-run")
     picture(40).save(tmp_path / "own" / "Bag" / "new.png")
     picture(41).save(tmp_path / "own" / "Trouser" / "00.png")

@@ -62,6 +62,7 @@ def test_a_command_like_none_lists_where_they_are(capsys):
         ("search g a.png --sheets=x.png", "did you mean --sheet"),
         ("probe --tran s --out o", "did you mean --train"),
         ("train --stepz 4", "did you mean --steps"),
+        ("search g a.png -k 5", "search: -k has one dash, and options have two; did you mean --k"),
     ],
 )
 def test_a_mistyped_option_proposes_one_of_its_command(line, meant, capsys):
@@ -69,6 +70,12 @@ def test_a_mistyped_option_proposes_one_of_its_command(line, meant, capsys):
     assert code == 2
     assert said.count("\n") == 1
     assert meant in said
+
+
+def test_an_option_is_still_known_by_its_former_name(capsys):
+    code, _, said = ended(["index", "--dataset", "nowhere", "--out", "x"], capsys)
+    assert said.strip() == "--dataset is called --source now"
+    assert "nowhere" in str(code)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -118,7 +125,7 @@ def test_an_unknown_class_proposes_near_ones(typed, names, said):
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
-        ("index --dataset photos --out g --metric euclid", ("cosine", "hamming", "two_stage")),
+        ("index --source photos --out g --metric euclid", ("cosine", "hamming", "two_stage")),
         ("generate --order spiral", ("entropy", "random", "raster", "halton")),
         ("plot runs --method mds", ("tsne", "umap", "pca")),
         ("probe --train t --out o --protocol svm", ("exact", "mae", "attentive", "efficient")),

@@ -32,3 +32,36 @@ def test_an_interrupted_extraction_continues(tmp_path):
     assert again.returncode == 0
     assert "shards are there already" in again.stderr
     assert len(FeatureStore(tmp_path / "s")) == 1500
+
+
+ENDLESS = """
+import importlib, sys, time, types
+from bigr_features.train.interruption import Interruption
+
+def loop(settings):
+    interruption = Interruption(alone=True)
+    for _ in interruption.over(range(2)):
+        print("in a step", flush=True)
+        while not interruption.asked():
+            time.sleep(0.01)
+        print("finishing it", flush=True)
+        time.sleep(600)
+
+sys.modules["endless"] = types.SimpleNamespace(loop=loop)
+commands = importlib.import_module("bigr_features.cli.main")
+commands.COMMANDS["report"] = (".report:ReportConfig", "endless:loop")
+commands.main(["report", "a.json"])
+"""
+
+
+def test_a_second_one_leaves_in_the_middle_of_a_step_of_a_training():
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        for said in ("in a step", "finishing it"):
+            assert process.stdout.readline().strip() == said
+            os.kill(process.pid, signal.SIGINT)
+        _, last = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert last.splitlines() == ["bigr report: interrupted; give the same command again."]

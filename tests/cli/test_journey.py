@@ -72,7 +72,7 @@ def fails(line: str, status: int = 1) -> str:
 def gallery(place):
     """A gallery of the photographs."""
     os.chdir(place)
-    return works(f"index --dataset photos --out g {W}")
+    return works(f"index --source photos --out g {W}")
 
 
 def names_of(said) -> list[str]:
@@ -112,7 +112,7 @@ def test_02_did_you_mean():
     assert "--model" in fails("index --modell x", 2)
 
 
-@pytest.mark.parametrize("command", ["index --dataset photos --out nothing", "extract --source photos --out nothing"])
+@pytest.mark.parametrize("command", ["index --source photos --out nothing", "extract --source photos --out nothing"])
 def test_03_no_model_is_guessed_for_photographs(place, command):
     said = fails(command)
     assert said.count("--model ") >= 4
@@ -160,7 +160,7 @@ def test_08_add_and_remove_keep_ids(gallery, place):
 
 def test_09_sync_dry_run(place):
     shutil.copytree(place / "photos", place / "changing")
-    works(f"index --dataset changing --out synced {W}")
+    works(f"index --source changing --out synced {W}")
     (place / "changing" / "tiny.png").unlink()
     Image.new("RGB", (50, 50), "red").save(place / "changing" / "grey.png")
     before = (place / "synced" / "gallery.sqlite3").read_bytes()
@@ -172,7 +172,7 @@ def test_09_sync_dry_run(place):
 
 @pytest.mark.slow
 def test_10_an_interrupted_index_goes_on(place):
-    line = f"index --dataset cifar/train --out long --batch-size 4 --commit-every 8 {W}"
+    line = f"index --source cifar/train --out long --batch-size 4 --commit-every 8 {W}"
     said = interrupted(line, place, lambda: any((place / "long").glob("*.sqlite3")))
     assert "goes on where it stopped" in said
     assert "400 images" in works(line).out.splitlines()[-1]
@@ -259,8 +259,8 @@ def test_17_one_table(pixels):
 def test_18_loose_photographs_beside_a_class_folder(place):
     shutil.copytree(place / "photos", place / "loose", ignore=shutil.ignore_patterns("broken*"))
     shutil.copytree(place / "cifar" / "test" / "dog", place / "loose" / "dog")
-    assert "--no-labels" in fails(f"index --dataset loose --out nothing {W}")
-    assert "21 added" in works(f"index --dataset loose --no-labels --out loose_g {W}").out
+    assert "--no-labels" in fails(f"index --source loose --out nothing {W}")
+    assert "21 added" in works(f"index --source loose --no-labels --out loose_g {W}").out
     works(f"extract --source loose --no-labels --out loose_s {PIXELS}")
     store = FeatureStore(place / "loose_s")
     assert len(store) == 21
@@ -371,7 +371,7 @@ def test_28_colours_that_a_grey_model_does_not_see(command):
 
 
 def test_28_colours_in_a_gallery_of_a_grey_model():
-    assert "does not see colours" in works(f"index --dataset photos --out grey_g --model bigr_nano.fashion_mnist {CPU}").err
+    assert "does not see colours" in works(f"index --source photos --out grey_g --model bigr_nano.fashion_mnist {CPU}").err
 
 
 def test_29_a_mask_of_another_size(place):
@@ -395,13 +395,13 @@ def test_31_offline_and_without_weights():
     assert len(said.err.strip().splitlines()) <= 3, said.err
 
 
-@pytest.mark.parametrize("command", ["extract --source ./nowhere --out nothing", "index --dataset ./nowhere --out nothing"])
+@pytest.mark.parametrize("command", ["extract --source ./nowhere --out nothing", "index --source ./nowhere --out nothing"])
 def test_32_a_folder_that_does_not_exist(command):
     assert "./nowhere" in fails(f"{command} --model vit_huge_patch14_224 --random {CPU}")
 
 
 def test_33_a_folder_with_another_gallery(gallery):
-    said = fails(f"index --dataset photos --out g --index HNSW32 --shortlist 7 {W}")
+    said = fails(f"index --source photos --out g --index HNSW32 --shortlist 7 {W}")
     assert "shortlist is 1000 there and 7 here" in said
     assert "GallerySettings" not in said
 

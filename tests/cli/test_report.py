@@ -123,7 +123,7 @@ def test_json_of_a_search(tmp_path, capsys):
         pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "d" / name / f"{number}.png")
     gallery, query = str(tmp_path / "g"), str(tmp_path / "d" / "cat" / "0.png")
-    main(["index", *NANO, "--dataset", str(tmp_path / "d"), "--out", gallery])
+    main(["index", *NANO, "--source", str(tmp_path / "d"), "--out", gallery])
     capsys.readouterr()
     main(["search", gallery, query, "--k", "2", "--device", "cpu", "--json", "--sheet", str(tmp_path / "s.png")])
     found = json.loads(capsys.readouterr().out)

@@ -115,7 +115,7 @@ def test_a_gallery_finds_its_weights_from_another_directory(tmp_path, monkeypatc
         Image.new("RGB", (32, 32), (value, 90, 0)).save(tmp_path / "d" / f"{value}.png")
     monkeypatch.chdir(tmp_path)
     made = ["--model", "bigr_nano", "--model-args", *ARGS, "--weights", "w", "--device", "cpu"]
-    main(["index", "--dataset", "d", "--out", "g", *made])
+    main(["index", "--source", "d", "--out", "g", *made])
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     main(["search", "../g", "../d/0.png", "--k", "1", "--device", "cpu"])

@@ -245,7 +245,7 @@ def test_the_layout_before_the_database_is_refused_with_the_command_that_makes_i
         Gallery(tmp_path / "g")
     command = str(caught.value).split("Make it anew: ")[1]
     assert command == (
-        f"bigr index --dataset FOLDER_OF_IMAGES --out {tmp_path / 'g'}_new --model resnet18 --layer 3 --pooling max "
+        f"bigr index --source FOLDER_OF_IMAGES --out {tmp_path / 'g'}_new --model resnet18 --layer 3 --pooling max "
         "--metric hamming --binarize itq --model-args img_size=32"
     )
     with pytest.raises(FileExistsError, match="not empty"):
