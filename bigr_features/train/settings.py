@@ -299,13 +299,11 @@ class TrainConfig(RunSettings):
         How many tokens training hides: cosine, BiGR's, which hides less than half in a third of the steps, or truncated_normal, MAGE's
         (arXiv:2211.09117), which hides at least half. Of masked models.
     bit_flips : float
-        Probability that the trunk sees a bit of a visible token turned over, as in a denoising autoencoder; 0, BiGR's, for none. Of models
-        on bits.
+        Probability that the trunk sees a bit of a visible token turned over (a denoising autoencoder); 0 for none. Of models on bits.
     two_view_weight : float
-        Weight of a second term that makes the pooled features of two views of an image alike (VICReg, arXiv:2105.04906); 0 for none.
-        The views are different ones of the cache (flip, ten_crop); a batch then holds half as many images, each twice.
+        Weight of a term that makes pooled features of two views of an image (flip, ten_crop) alike (VICReg, arXiv:2105.04906); 0 for none.
     two_view_layer : int, optional
-        0-based block whose features that term sees, those of hidden tokens included; the middle block by default.
+        0-based block whose features that term sees; the middle block by default. A batch holds half as many images then, each twice.
     timesteps_per_token : int
         Noise levels drawn for every hidden token in a step. BiGR draws one; more make the trunk's gradient less noisy for a little more
         work in the transcoder alone (4 in MAR, arXiv:2406.11838).
