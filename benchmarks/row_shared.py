@@ -89,12 +89,20 @@ class Shared:
 
     @cached_property
     def real(self) -> dict[str, tuple[torch.Tensor, np.ndarray]]:
-        """Pixels (n, 3, S, S) uint8 and labels (n,) of the training and the test images, for the probes."""
+        """Pixels (n, 3, S, S) uint8 and labels (n,) of the training and the test images, for the probes.
+
+        Raises
+        ------
+        ValueError
+            For images without labels, or of one class: before anything is trained.
+        """
         found = {}
         for name, split in (("train", "train"), ("test", self.args.test_split)):
             images = open_images(self.args.dataset, split, size=self.size, limit=self.args.limit)
             if images.labels is None:
                 raise ValueError(f"{self.args.dataset} (split {split!r}) has no labels, and accuracy needs them.")
+            if len(np.unique(images.labels)) < 2:
+                raise ValueError(f"{self.args.dataset} (split {split!r}) has one class only; accuracy needs 2 or more.")
             pixels = images.read(np.arange(len(images)))[0]
             found[name] = torch.from_numpy(pixels).permute(0, 3, 1, 2), images.labels
         return found

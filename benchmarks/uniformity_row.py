@@ -73,10 +73,10 @@ class Row:
         """Do what the row does not have yet, and write it after each part; when it has all of them, beside the finished ones."""
         row = self._found()
         todo = [part for part in self.parts if part not in row["parts"] and (parts is None or part in parts)]
-        if not todo:
+        if todo:
+            self._train()
+        else:
             log.info("%s, seed %d: all there", self.name, self.seed)
-            return
-        self._train()
         for part in todo:
             log.info("%s, seed %d: %s", self.name, self.seed, part)
             started = time.process_time()
@@ -84,7 +84,7 @@ class Row:
             row["core_seconds"][part] = round(time.process_time() - started, 1)
             row["environment"] = environment()
             write_json(self.begun, row)
-        if set(self.parts) <= set(row["parts"]):
+        if set(self.parts) <= set(row["parts"]) and not self.finished.is_file():
             write_json(self.finished, row)
             self.begun.unlink()
 

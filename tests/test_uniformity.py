@@ -181,9 +181,10 @@ def test_a_judge_is_trained_goes_on_and_measures(tmp_path, monkeypatch):
     ("folders", "message"),
     [(["train/a", "test/a"], "one class only"), (["train", "test"], "has no labels; a judge needs a folder for each")],
 )
-def test_a_judge_needs_classes(tmp_path, monkeypatch, folders, message):
+def test_a_judge_and_rows_need_classes(tmp_path, monkeypatch, folders, message):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import judge
+    import uniformity
 
     for folder in folders:
         (tmp_path / "data" / folder).mkdir(parents=True)
@@ -191,6 +192,11 @@ def test_a_judge_needs_classes(tmp_path, monkeypatch, folders, message):
             Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / "data" / folder / f"{i}.png")
     with pytest.raises(ValueError, match=message):
         judge.train_judge(str(tmp_path / "data"), tmp_path / "out", epochs=1)
+    monkeypatch.setattr(
+        sys, "argv", ["uniformity.py", "--dataset", str(tmp_path / "data"), "--work", str(tmp_path / "out"), "--images", "9"]
+    )
+    with pytest.raises(ValueError, match=message.split(";")[0]):
+        uniformity.main()
     assert not (tmp_path / "out").exists()
 
 
@@ -221,22 +227,26 @@ def test_a_tokenizer_is_kept_in_half_precision_and_refused_with_other_settings(t
             kept.about(tmp_path / "kept", replace(config, **change))
 
 
-def test_the_committed_tokenizers_are_those_of_the_systems(monkeypatch):
+def test_the_committed_tokenizers_are_what_a_run_with_default_settings_takes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import kept
+    import uniformity
+    from row_shared import Shared
     from systems import SYSTEMS
 
-    names = {system.tokenizer: preset_configs(system.preset, **system.changes)[0] for system in SYSTEMS.values()}
-    found = sorted((ROOT / "benchmarks" / "results" / "uniformity").glob("*/tokenizer_*"))
-    assert found
-    for folder in found:
-        kind = folder.name.removeprefix("tokenizer_")
-        about = json.loads((folder / "about.json").read_text())
-        model = load_model(folder)
-        assert kept.is_kept(folder)
+    folders = sorted((ROOT / "benchmarks" / "results" / "uniformity").glob("*/tokenizer_*"))
+    assert folders
+    by_kind = {system.tokenizer: system for system in SYSTEMS.values()}
+    for folder in folders:
+        system = by_kind.get(folder.name.removeprefix("tokenizer_"))
+        if system is None:
+            continue  # of another code dimension
+        monkeypatch.setattr(sys, "argv", ["uniformity.py", "--dataset", f"not/read/{folder.parent.name}", "--work", str(tmp_path)])
+        taken, about = Shared(uniformity.parse_arguments()).tokenizer(system)
+        model = load_model(taken)
+        assert taken == folder
         assert about["weights_sha256"] == fingerprint(model)
-        if kind in names:
-            assert model.config == names[kind]
+        assert model.config == preset_configs(system.preset, **system.changes)[0]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
