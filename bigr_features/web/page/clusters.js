@@ -283,7 +283,7 @@ function legend() {
     const mark = el("canvas", { className: "mark", width: 36, height: 28, "aria-hidden": "true" }), pen = mark.getContext("2d");
     pen.fillStyle = toned(one.color);
     marker(pen, one.marker, 16, 14, 9);
-    const chip = el("button", { type: "button", "aria-pressed": !hidden.has(one.label), className: hidden.has(one.label) ? "off" : "", title: `${one.name}: show or hide` }, mark, `${one.name} ${one.count.toLocaleString("en")}`);
+    const chip = el("button", { type: "button", "aria-pressed": !hidden.has(one.label), className: hidden.has(one.label) ? "off" : "", title: `${one.name}: show or hide` }, mark, `${one.name} (${one.count.toLocaleString("en")})`);
     chip.addEventListener("click", () => { hidden.has(one.label) ? hidden.delete(one.label) : hidden.add(one.label); legend(); plots.forEach((plot) => plot.redraw()); });
     return chip;
   }));

@@ -23,7 +23,7 @@ function chips() {
   $("class-names").replaceChildren(...classes.slice(0, 1000).map((one) => el("option", { value: one.name })));
   $("class-chips").replaceChildren(...classes.map((one) => {
     const label = String(one.label), on = now.class === label || among.includes(label);
-    const chip = el("button", { type: "button", "aria-pressed": on, title: one.name }, `${one.name} ${one.count.toLocaleString("en")}`);
+    const chip = el("button", { type: "button", "aria-pressed": on, title: one.name }, `${one.name} (${one.count.toLocaleString("en")})`);
     chip.dataset.label = label;
     chip.addEventListener("click", () => {
       if (pictures(now)) move({ among: on ? among.filter((old) => old !== label) : [...among, label] });
