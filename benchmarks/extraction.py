@@ -42,7 +42,7 @@ def main() -> None:
         "all 8 layers, mean": {},
         "layer 3, mean": {"layers": (3,)},
         "all 8 layers, mean, cls, max and concat, and bits": {"pooling": ("mean", "cls", "max", "concat"), "bits": True},
-        "all 8 layers, mean, bf16": {"dtype": "bf16"},
+        "all 8 layers, mean, bf16": {"precision": "bf16"},
     }.items():
         row = {"features": name, **throughput(args.nano_images, settings, args.repeats, args.threads)}
         speeds.append(row)
@@ -100,9 +100,9 @@ def throughput(images: int, settings: dict, repeats: int, threads: int) -> dict:
 
     torch.set_num_threads(threads)
     model = timm.create_model("bigr_nano.fashion_mnist", pretrained=True, num_classes=0)
-    chosen = ExtractionSettings(source="sample:fashion_mnist", limit=images, **settings)
+    chosen = ExtractionSettings(source="sample:fashion_mnist", limit=images, **{"precision": "fp32", **settings})
     with tempfile.TemporaryDirectory() as folder:
-        warm = ExtractionSettings(source="sample:fashion_mnist", limit=min(images, 64), **settings)
+        warm = ExtractionSettings(source="sample:fashion_mnist", limit=min(images, 64), **{"precision": "fp32", **settings})
         Extraction(model, Path(folder) / "warm", warm).run([0], progress=False)
         wall, cpu = [], []
         for repeat in range(repeats):

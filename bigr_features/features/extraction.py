@@ -22,11 +22,13 @@ from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
 from ..functional.inference import autocast, evaluating
 from ..functional.pooling import HEAD
+from ..functional.precision import CHOICES
 from ..functional.printing import one_line
 from ..functional.progress import progress as progress_of
 from ..storage.manifests import MANIFEST
 from ..storage.shard_writer import ranks_of_environment
 from .inputs import image_transform, preprocessing_of
+from .precision import CHECKED, precision_for, recorded_precision
 from .readout import Readout, by_depth, check_condition, check_inputs, read_out
 from .settings import ExtractionSettings
 from .store import STORE, FeatureStore
@@ -64,8 +66,10 @@ class Extraction:
         if settings.batch_size < 1 or settings.num_workers < 0:
             raise ValueError(f"batch_size={settings.batch_size}, num_workers={settings.num_workers}; expected 1 or more, and 0 or more.")
         self.model, self.settings = model, settings
+        self._first: Batch | None = None
         self.device = next(model.parameters()).device
-        autocast(self.device, settings.dtype)
+        if settings.precision not in CHOICES:
+            raise ValueError(f"precision={settings.precision!r} is unknown; choose one of {', '.join(CHOICES)}.")
         asked = settings.layers, settings.pooling, settings.bits, settings.mask_ratio, settings.sample_bits, settings.seed
         readout = Readout(*asked).resolved(model)
         self.readout = replace(readout, layers=tuple(by_depth(readout.resolved_layers)))
@@ -77,22 +81,40 @@ class Extraction:
         self.labels, self.class_names = items.labels, items.class_names
         self._check_condition()
         _refuse_older(Path(folder))
-        self.writer = StoreWriter(
+        self.writer = self._begin(folder, name or _name_of(model), weights)
+        self.precision = self.writer.manifest["dtype"]
+
+    def _begin(self, folder: str | Path, name: str, weights: str) -> StoreWriter:
+        """The writer of the store; all ranks take the precision of the one that began it."""
+        recorded = recorded_precision(folder)
+        try:
+            return self._writer(folder, name, weights, recorded)
+        except ValueError:
+            if recorded is not None or recorded_precision(folder) is None:
+                raise
+        return self._writer(folder, name, weights, recorded_precision(folder))  # another rank has begun it since
+
+    def _writer(self, folder: str | Path, name: str, weights: str, recorded: dict | None) -> StoreWriter:
+        settings, items = self.settings, self.reader.items
+        bits = settings.bits or "bits" in self.readout.names
+        precision = precision_for(settings.precision, self.device, self.model, self._first_features, bits=bits, recorded=recorded)
+        return StoreWriter(
             folder,
             {
-                "model": name or _name_of(model),
+                "model": name,
                 "weights": weights,
-                "weights_sha256": fingerprint(model),
+                "weights_sha256": fingerprint(self.model),
                 "layers": list(self.readout.resolved_layers),
                 "poolings": list(self.readout.poolings),
                 "bits": settings.bits,
                 **({"token_shapes": self._token_shapes()} if "tokens" in settings.pooling else {}),
-                "preprocessing": preprocessing_of(model, settings.image_size),
+                "preprocessing": preprocessing_of(self.model, settings.image_size),
                 "mask_ratio": settings.mask_ratio,
                 "condition": settings.condition,
                 "sample_bits": settings.sample_bits,
                 "seed": settings.seed if self.readout.draws else None,
-                "dtype": settings.dtype,
+                "dtype": precision["precision"],
+                "precision": precision,
                 "source": settings.source,
                 "split": items.split,
                 **({"labelled": False} if not settings.labels else {}),
@@ -116,7 +138,7 @@ class Extraction:
         with evaluating(self.model), progress_of(total=total, unit="image", desc="features", shown=progress) as bar:
             parts = _Parts()
             for i, ((shard, chunk), batch) in enumerate(zip(batches, readers, strict=True)):
-                parts.add(batch, self._features(batch))
+                parts.add(batch, self._features(batch, self.precision))
                 bar.update(len(chunk))
                 if i + 1 == len(batches) or batches[i + 1][0] != shard:
                     self._write(shard, parts)
@@ -128,14 +150,21 @@ class Extraction:
         positions, size = self.writer.positions(shard), self.settings.batch_size
         return (positions[i : i + size] for i in range(0, len(positions), size))
 
+    def _first_features(self, precision: str) -> dict[str, np.ndarray]:
+        """Features of the first images, on which precisions are compared."""
+        if self._first is None:
+            self._first = self.reader[np.arange(min(CHECKED, len(self.reader.items)))]
+        with evaluating(self.model):
+            return self._features(self._first, precision)
+
     @torch.inference_mode()
-    def _features(self, batch: Batch) -> dict[str, np.ndarray]:
+    def _features(self, batch: Batch, precision: str) -> dict[str, np.ndarray]:
         if not len(batch.positions):
             return {}
         check_inputs(batch.images, self.model)
         images = batch.images.to(self.device, next(self.model.parameters()).dtype, non_blocking=True)
         seeds = np.array([int(item[:16], 16) for item in batch.ids], dtype=np.uint64)
-        with autocast(self.device, self.settings.dtype):
+        with autocast(self.device, precision):
             found = read_out(self.model, images, self.readout, self._condition_of(batch.positions), seeds)
         return {name: rows.flatten(1).cpu().numpy() for name, rows in found.items()}
 

@@ -28,6 +28,7 @@ from .shards import ShardFormat, check_sizes, shard_file
 log = logging.getLogger(__name__)
 
 MAY_CHANGE = ("versions", "batch_size")  # between runs; results then differ in the last digits
+NOTED = ("precision",)  # what was measured when the folder was begun
 
 MEANINGS = {"listing_sha256": "images of the source were added, removed or changed since (their names, labels, sizes or times differ)"}
 
@@ -42,7 +43,8 @@ class ShardWriter:
     form : ShardFormat
     settings : dict
         What makes these features these features, as JSON: model, transform, source, ... Kept in the manifest.
-        `versions` and `batch_size` may change between runs, with a warning; every other field must be the same.
+        `versions` and `batch_size` may change between runs, with a warning, and what `precision` notes stays that of the first run; every
+        other field must be the same.
     num_items : int
         Items of the source, readable or not.
     shard_size : int
@@ -97,7 +99,7 @@ class ShardWriter:
                 raise ValueError(f"{self.folder} holds other files ({', '.join(sorted(others)[:3])}); give a new or empty folder.")
         create_atomically(self.folder / MANIFEST, json_bytes({**manifest, "complete": False}))
         self._manifest = self._form.manifest(self.folder)
-        fixed = {key: value for key, value in manifest.items() if key not in MAY_CHANGE}
+        fixed = {key: value for key, value in manifest.items() if key not in (*MAY_CHANGE, *NOTED)}
         differing = differences(fixed, {key: self._manifest.get(key) for key in fixed}, "was {theirs} and is now {ours}")
         if differing:
             about = "".join(f" {key}: {text}." for key, text in MEANINGS.items() if self._manifest.get(key) != manifest.get(key))
@@ -107,6 +109,11 @@ class ShardWriter:
         for key in MAY_CHANGE:
             if self._manifest.get(key) != manifest.get(key):
                 log.warning("the %s was begun with %s %s; its rows may differ in the last digits", what, key, self._manifest.get(key))
+
+    @property
+    def manifest(self) -> dict:
+        """What the folder was begun with."""
+        return self._manifest
 
     def pending(self, rank: int = 0, world_size: int = 1) -> list[int]:
         """Shards left to this writer: those of number `rank` modulo `world_size` without a marker, or with a damaged file."""

@@ -74,7 +74,7 @@ def test_the_same_line_again_does_nothing_and_another_is_refused(folder, capsys,
 def test_the_shipped_model_and_any_timm_model(tmp_path):
     main(["extract", "--model", "bigr_nano.fashion_mnist", *DIGITS, "--layers", "3", "--out", str(tmp_path / "nano")])
     vit = shlex.split("extract --model vit_tiny_patch16_224 --random --model-args img_size=32 patch_size=8 depth=2 embed_dim=48")
-    main([*vit, *DIGITS, "--dtype", "bf16", "--num-workers", "1", "--pooling", "concat", "--out", str(tmp_path / "vit")])
+    main([*vit, *DIGITS, "--precision", "bf16", "--num-workers", "1", "--pooling", "concat", "--out", str(tmp_path / "vit")])
     nano, vit = FeatureStore(tmp_path / "nano"), FeatureStore(tmp_path / "vit")
     assert nano.manifest["weights"] == "pretrained"
     assert nano.features("block3_mean").shape == (24, 144)

@@ -24,15 +24,17 @@ from bigr_features import extract_features
 from bigr_features.data import load_sample
 from bigr_features.data.limits import drawn
 from bigr_features.data.sources import open_items
+from bigr_features.features import precision as precision_of_stores
 from bigr_features.features.extraction import ExtractionSettings, extract_to_store, ranks_of_environment
 from bigr_features.features.inputs import image_transform, model_inputs, preprocessing_of
 from bigr_features.features.readout import item_generator
 from bigr_features.features.store import FeatureStore
+from bigr_features.functional import precision
 from bigr_features.functional.masking import lowest
 
 from ..processes import kill_when, start
 
-DIGITS = ExtractionSettings(source="sample:digits", limit=50, shard_size=20, batch_size=8)
+DIGITS = ExtractionSettings(source="sample:digits", limit=50, shard_size=20, batch_size=8, precision="fp32")
 
 
 def tiny_bigr(**changes):
@@ -155,7 +157,7 @@ def test_images_of_any_size_go_through_the_models_own_transform(vit, tmp_path):
     draw = np.random.default_rng(0)
     for i, size in enumerate(sizes):
         Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
-    settings = ExtractionSettings(source=str(tmp_path), layers=(-1,))
+    settings = ExtractionSettings(source=str(tmp_path), layers=(-1,), precision="fp32")
     store = extract_to_store(vit, tmp_path / "out", settings, progress=False)
     transform = timm.data.create_transform(**timm.data.resolve_data_config(model=vit) | {"input_size": (3, 32, 32)})
     images = torch.stack([transform(Image.open(tmp_path / f"{i}.png")) for i in range(3)])
@@ -206,7 +208,7 @@ def test_masks_and_sampled_bits_belong_to_the_item_and_not_to_the_batch(bigr, st
 
 
 def test_bf16_is_close_to_fp32(vit, tmp_path):
-    stores = [extract_to_store(vit, tmp_path / dtype, replace(DIGITS, dtype=dtype), progress=False) for dtype in ("fp32", "bf16")]
+    stores = [extract_to_store(vit, tmp_path / dtype, replace(DIGITS, precision=dtype), progress=False) for dtype in ("fp32", "bf16")]
     full, half = (store.features("block2_mean")[:] for store in stores)
     assert half.dtype == np.float32
     assert not np.array_equal(full, half)
@@ -214,6 +216,49 @@ def test_bf16_is_close_to_fp32(vit, tmp_path):
     assert cosine.min() > 0.999
     with pytest.raises(ValueError, match="dtype is 'fp32' there and 'bf16' here"):
         stores[0].check_compatible(stores[1])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "changes", "expected"),
+    [
+        (0.5, {}, "bf16"),
+        (60.0, {}, "fp32"),
+        (0.5, {"bits": True}, "fp32"),
+    ],
+    ids=["bf16 is faster", "bf16 is slower", "bits"],
+)
+def test_auto_takes_the_faster_precision_that_gives_the_same_and_a_store_keeps_it(bigr, tmp_path, monkeypatch, ratio, changes, expected):
+    settings = replace(DIGITS, precision="auto", **changes)
+    monkeypatch.setattr(precision, "bf16_time_ratio", lambda *shape: ratio)
+    store = extract_to_store(bigr, tmp_path / "auto", settings, progress=False)
+    assert store.manifest["dtype"] == store.manifest["precision"]["precision"] == expected
+    if expected == "bf16":
+        assert store.manifest["precision"]["bf16_over_fp32_time"] == ratio
+        assert 0.999 <= store.manifest["precision"]["cosine_to_fp32"] < 1
+    named = extract_to_store(bigr, tmp_path / "named", replace(settings, precision=expected), progress=False)
+    np.testing.assert_array_equal(store.features("block2_mean")[:], named.features("block2_mean")[:])
+
+    begun = tmp_path / "begun"
+    shutil.copytree(tmp_path / "auto", begun)
+    removed = list(begun.glob("*00001*"))
+    assert removed
+    for path in removed:
+        path.unlink()
+    manifest = json.loads((begun / "manifest.json").read_text())
+    (begun / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+    monkeypatch.setattr(precision, "bf16_time_ratio", lambda *shape: 60.0 if expected == "bf16" else 0.5)
+    again = extract_to_store(bigr, begun, settings, progress=False)
+    assert again.manifest["precision"] == store.manifest["precision"]
+    np.testing.assert_array_equal(store.features("block2_mean")[:], again.features("block2_mean")[:])
+
+
+def test_features_that_bf16_changes_are_made_in_fp32(bigr, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(precision, "bf16_time_ratio", lambda *shape: 0.5)
+    monkeypatch.setattr(precision_of_stores, "LEAST_COSINE", 1.0)
+    with caplog.at_level("WARNING"):
+        store = extract_to_store(bigr, tmp_path, replace(DIGITS, precision="auto"), progress=False)
+    assert store.manifest["dtype"] == "fp32"
+    assert "taking fp32" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------- interrupted, and spread over processes
@@ -229,7 +274,7 @@ def work(job: dict) -> None:
 
 def test_killed_ten_times_and_resumed_gives_the_same_bytes(bigr, tmp_path):
     axes = dict(bits=True, mask_ratio=0.3, sample_bits=True)
-    settings = ExtractionSettings(source="sample:fashion_mnist", limit=160, shard_size=5, batch_size=2, **axes)
+    settings = ExtractionSettings(source="sample:fashion_mnist", limit=160, shard_size=5, batch_size=2, **axes, precision="fp32")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     extract_to_store(bigr, whole, settings, progress=False)
     job = {"out": killed, "settings": settings, "pause": 0.015}
@@ -255,7 +300,7 @@ def test_killed_ten_times_and_resumed_gives_the_same_bytes(bigr, tmp_path):
 
 
 def test_two_ranks_at_once_equal_one(bigr, tmp_path):
-    settings = ExtractionSettings(source="sample:fashion_mnist", limit=50, shard_size=6, batch_size=4)
+    settings = ExtractionSettings(source="sample:fashion_mnist", limit=50, shard_size=6, batch_size=4, precision="fp32")
     extract_to_store(bigr, tmp_path / "one", settings, progress=False)
     jobs = [{"out": tmp_path / "two", "settings": settings, "pause": 0.01, "rank": rank, "world": 2} for rank in range(2)]
     processes = [start(work, job) for job in jobs]
@@ -366,7 +411,7 @@ def test_broken_images_are_listed_and_none_is_lost_or_doubled(bigr, tmp_path, ca
         good.append(path)
     assert len(broken) >= 20
 
-    settings = ExtractionSettings(source=str(source), batch_size=3, shard_size=4)
+    settings = ExtractionSettings(source=str(source), batch_size=3, shard_size=4, precision="fp32")
     store = extract_to_store(bigr, tmp_path / "out", settings, progress=False)
     assert [item["name"] for item in store.skipped] == sorted(map(str, broken), key=lambda name: Path(name))
     assert store.sources.tolist() == [str(path) for path in sorted(good)]
@@ -418,7 +463,7 @@ def test_only_broken_images_are_an_error(bigr, tmp_path):
     for i in range(3):
         (tmp_path / "source" / f"{i}.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"none of the 3 images can be read; the first is .*0\.png: UnidentifiedImageError"):
-        extract_to_store(bigr, tmp_path / "out", ExtractionSettings(source=str(tmp_path / "source")), progress=False)
+        extract_to_store(bigr, tmp_path / "out", ExtractionSettings(source=str(tmp_path / "source")), progress=False, precision="fp32")
 
 
 @pytest.mark.parametrize(
@@ -433,7 +478,7 @@ def test_only_broken_images_are_an_error(bigr, tmp_path):
         (dict(mask_ratio=0.001), "mask_ratio=0.001 hides none or all of 64 tokens"),
         (dict(condition="cat"), "condition='cat'; give null, label, or a class index"),
         (dict(condition="99999"), "label 99999 is out of range"),
-        (dict(dtype="fp8"), "dtype='fp8'"),
+        (dict(precision="fp8"), "precision='fp8'"),
         (dict(image_size=64), "built for 32 x 32"),
         (dict(batch_size=0), "batch_size=0"),
         (dict(shard_size=0), "shard_size=0"),

@@ -93,7 +93,9 @@ def test_layers_by_name():
 
 @pytest.mark.parametrize("name", ["bigr", "vit", "resnet"])
 def test_tokens_of_a_store_are_those_of_the_model(models, name, tmp_path):
-    settings = ExtractionSettings(source="sample:digits", limit=10, shard_size=4, batch_size=4, layers=(1,), pooling=("mean", "tokens"))
+    settings = ExtractionSettings(
+        source="sample:digits", limit=10, shard_size=4, batch_size=4, layers=(1,), pooling=("mean", "tokens"), precision="fp32"
+    )
     if name == "resnet":
         settings = replace(settings, image_size=64)
     model = models[name]
@@ -111,7 +113,7 @@ def test_tokens_of_a_store_are_those_of_the_model(models, name, tmp_path):
 
 
 def test_a_layer_without_tokens_is_refused_before_anything_is_read(models, tmp_path):
-    settings = ExtractionSettings(source="sample:digits", limit=10, layers=(-1,), pooling=("tokens",), image_size=32)
+    settings = ExtractionSettings(source="sample:digits", limit=10, layers=(-1,), pooling=("tokens",), image_size=32, precision="fp32")
     with pytest.raises(ValueError, match="pooling='tokens' needs several tokens"):
         extract_to_store(models["resnet"], tmp_path / "s", settings, progress=False)
     assert not (tmp_path / "s").exists()
