@@ -9,9 +9,9 @@
 | S3 (BiGR) | binary, 12 bits | binary | masked |
 
 Each row (a system with a seed) is trained, sampled and probed on its own, part by part; what is there is not done again, so that runs may
-be stopped, and made in any order, on several machines and days. A finished row is results/uniformity/DATASET/rows/NAME_seedN.json; the
-tokenizers and the judge that all rows stand on are kept there too, and taken from there where training them again is not needed. Runs and
-generated images stay in runs/. Table and pictures are made from the rows that are there, and say what is missing.
+be stopped, and made in any order, on several machines and days. A finished row is results/uniformity/DATASET/rows/NAME_seedN.json, with the
+log of its training beside it; the tokenizers and the judge that all rows stand on are kept there too, and every machine takes them from
+there. Runs and generated images stay in runs/. Table and pictures are made from the rows that are there, and say what is missing.
 
 A training of 2,000 steps of 64 images, the default for all five, takes about 30 core-minutes of a recent CPU in bf16. A run of fewer than
 2,000 images is a trial: one seed, small batches, few real images, tokenizers and a judge of its own, and its results stay in runs/.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -70,7 +71,7 @@ class Row:
             self.sampling["num_denoise_steps"] = min(TRIAL_DENOISE_STEPS, self.sampling["num_denoise_steps"])
 
     def run(self, parts: list[str] | None = None) -> None:
-        """Do what the row does not have yet, and write it after each part; when it has all of them, beside the finished ones."""
+        """Do what the row lacks, and write it after each part; when it has all, to the finished rows, with the log of its training."""
         row = self._found()
         todo = [part for part in self.parts if part not in row["parts"] and (parts is None or part in parts)]
         if todo:
@@ -85,6 +86,9 @@ class Row:
             row["environment"] = environment()
             write_json(self.begun, row)
         if set(self.parts) <= set(row["parts"]) and not self.finished.is_file():
+            self.finished.parent.mkdir(parents=True, exist_ok=True)
+            if self.system.weights is None:
+                shutil.copyfile(self.folder / "log.jsonl", self.finished.with_suffix(".jsonl"))
             write_json(self.finished, row)
             self.begun.unlink()
 

@@ -264,6 +264,8 @@ def test_a_row_is_made_part_by_part_and_not_made_again(tmp_path):
     kept = tmp_path / "trial" / "uniformity" / "fashion_mnist"
     again = json.loads((kept / "rows" / "S3_seed0.json").read_text())
     assert not begun.exists()
+    steps = [json.loads(line)["step"] for line in (kept / "rows" / "S3_seed0.jsonl").read_text().splitlines()]
+    assert steps[-1] == 8
     assert list(again["parts"]) == ["training", "generation", "chosen", "speed", "probes", "attentive"]
     assert again["parts"]["generation"] == row["parts"]["generation"]
     assert again["parts"]["training"]["core_seconds"] > 0
