@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -54,6 +55,7 @@ def main() -> None:
         gallery = Path(folder) / "pictures"
         make(gallery, args)
         result = {"pictures": args.count, "model": MODEL, "seed": args.seed, "page_bytes": page_bytes()}
+        result["load_average_before"] = round(os.getloadavg()[0], 1)  # of other programs on this machine
         command = [sys.executable, "-m", "bigr_features.cli", "serve", str(gallery), "--threads", str(args.threads)]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
@@ -120,7 +122,10 @@ def measured(client: Client, process: int, gallery: Path, args) -> dict:
         client.ask("/api/search", gallery="pictures", like=f"{rng.integers(args.count):08d}", k=60)
 
     first = seconds(query)  # reads the vectors into memory
+    before = psutil.Process(process).cpu_times()
     by_id = [seconds(query) for _ in range(QUERIES)]
+    after = psutil.Process(process).cpu_times()
+    own = (after.user + after.system - before.user - before.system) / QUERIES
     with Gallery(gallery) as opened:
         sent = json.loads(client.ask("/api/pictures", opened.thumbnail("00000000")))["id"]
     loading = seconds(lambda: client.ask("/api/search", gallery="pictures", sent=sent, k=60))
@@ -133,6 +138,7 @@ def measured(client: Client, process: int, gallery: Path, args) -> dict:
     result = {
         "first_query_seconds": round(first, 4),
         "query_by_id_seconds": spread(by_id),
+        "query_by_id_cpu_seconds": round(own, 4),
         "first_query_by_picture_seconds": round(loading, 4),
         "query_by_picture_seconds": spread(by_picture),
         "projection_pca_seconds": round(projection, 2),

@@ -55,6 +55,8 @@ def serve(config: ServeConfig) -> None:
     """Run `bigr serve`."""
     if not 0 <= config.port <= 65535:
         raise ValueError(f"--port {config.port} was given; a port is 0..65535, and 0 is any free one.")
+    if not config.galleries and config.model == "none":
+        raise ValueError("there is nothing to show; name a gallery (`bigr index` makes one), a feature store, or a --model that draws.")
     try:
         from ..web import server
         from ..web.app import Page
@@ -99,5 +101,5 @@ def serve(config: ServeConfig) -> None:
             "and what is sent can be read on the way (no TLS)",
             config.host,
         )
-    log.info("%d galleries and stores; Ctrl-C ends the server. Open:", len(config.galleries))
+    log.info("Ctrl-C ends the server. Open in a browser:")
     server.run(page, listener, server.address_of(config.host, port, token), opened=config.open, say=lambda line: print(line, flush=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import socket
 import webbrowser
@@ -29,7 +30,8 @@ def bound(host: str, port: int) -> tuple[socket.socket, int]:
     last = port if port == 0 else min(port + TRIED, 65535)
     for number in range(port, last + 1):
         listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it would share a port that is taken
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, number))
             listener.listen(128)  # so that whoever opens the address at once waits, and is not refused

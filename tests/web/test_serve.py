@@ -42,6 +42,7 @@ def test_addresses_and_hosts():
     [
         (["nothing_here"], "no gallery"),
         (["--port", "70000"], "0..65535"),
+        (["--model", "none"], "nothing to show"),
         (["--model", "resnet18"], "is no generator"),
         (["--model", "bigr_nano_bin_ar"], "no weights of its own"),
         (["--weights", "not_here.safetensors"], "not_here.safetensors is not there"),
