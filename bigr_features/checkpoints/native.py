@@ -83,7 +83,10 @@ def load_model(folder: str | Path) -> BinaryAutoencoder | VQAutoencoder | BiGR:
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; give the folder that save_model wrote.")
+            raise FileNotFoundError(
+                f"{folder} holds no model (it has no {name}); give the folder of a run of `bigr train` or `bigr train-tokenizer`, "
+                "or of an export."
+            )
     try:
         content = json.loads((folder / "config.json").read_text())
         kind, config = content["kind"], dict(content["config"])

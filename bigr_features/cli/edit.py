@@ -145,6 +145,9 @@ def read_pictures(config: EditingConfig, run: Session, mask: str | None = None, 
             masks.append(torch.from_numpy(crop_mask(transparent, size)))
         elif mask is not None:
             named = named_mask(mask, size)
+            if named is None and not Path(mask).exists() and not mask.startswith("sample:"):
+                words = ", ".join(("center", *regions.SIDES, "box:TOP,LEFT,HEIGHT,WIDTH", "alpha"))
+                raise FileNotFoundError(f"--mask {mask} is no region and no file; give one of {words}, or a picture that is bright there.")
             masks.append(named if named is not None else torch.from_numpy(crop_mask(read_mask(mask, picture, source, resize_mask), size)))
     stacked = to_images(np.stack(images))
     return stacked, torch.stack(masks) if masks else torch.empty(0, size, size, dtype=torch.bool)

@@ -67,7 +67,7 @@ def extract(config: ExtractConfig) -> None:
     if config.ray and world_size > 1:
         raise ValueError(f"--ray {config.ray} and world size {world_size} were given; Ray spreads the work itself, so give one of them.")
     settings = ExtractionSettings(**{field.name: getattr(config, field.name) for field in fields(ExtractionSettings)})
-    model = build(config, name).to("cpu" if config.ray else local_device(config.device))
+    model = build(config, name, config.seed).to("cpu" if config.ray else local_device(config.device))
     warn_of_unseen(model, name, bool(config.weights), open_items(config.source, config.split, config.labels))
     described: dict[str, Any] = dict(name=" ".join([name, *config.model_args]), weights=config.origin)
     store: FeatureStore | None

@@ -11,7 +11,7 @@ from ..functional import progress
 from ..functional.printing import one_line
 
 OPTIONS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
-LOUD_LIBRARIES = ("faiss", "PIL", "matplotlib", "urllib3", "httpx", "httpcore", "fsspec", "filelock", "numba", "h5py", "asyncio")
+LOUD_LIBRARIES = ("faiss", "PIL", "matplotlib", "urllib3", "httpx", "httpcore", "fsspec", "filelock", "numba", "h5py", "asyncio", "timm")
 
 
 def loudness_of(args: list[str]) -> tuple[list[str], int]:

@@ -60,12 +60,13 @@ def build(config: WeightsOptions, model: str, seed: int = 0):
     import torch
 
     from ..backbones.baselines import BASELINES
+    from .help import near
 
     arguments = parse_arguments(config.model_args)
     name = model.split(".")[0]
     if ":" not in model and not timm.is_model(name):
-        near = timm.list_models(f"*{name[:6]}*")[:5]
-        raise ValueError(f"there is no timm model {model!r}; {'similar: ' + ', '.join(near) if near else 'see timm.list_models()'}.")
+        alike = near(name, timm.list_models())
+        raise ValueError(f"there is no timm model {model!r}; {'similar: ' + ', '.join(alike) if alike else 'see timm.list_models()'}.")
     if config.random and config.weights:
         raise ValueError("--random and --weights were both given; give one of them.")
     pretrained = not config.random and not config.weights

@@ -44,7 +44,7 @@ def report(config: ReportConfig) -> None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}).") from error
+            raise ValueError(f"{path} is no JSON ({error}); give files that `bigr probe`, `bigr knn` or `bigr sweep` wrote.") from error
         rows += result_rows(content, str(path))
     table = comparison(rows, config.format)
     if config.out is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FORMATS = ("text", "markdown", "latex", "csv")
+SPLIT_FOLDERS = ("train", "test", "val", "valid", "validation")  # names that tell nothing without the folder above
 COLUMNS = ("data", "model", "weights", "feature", "probe", "held out %", "test %", "95 % interval", "n test")
 _LATEX = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
 
@@ -51,9 +52,11 @@ def _row(probe: str, result: dict) -> dict:
         probe = "mae" if isinstance(protocol["probe"], dict) else "exact"
     score = result.get("score")  # of a retrieval probe, which is not judged by accuracy
     best, in_test = result["held_out"][result["chosen"]], score or "top1"
-    weights = protocol["weights"] or ""
+    weights = "" if protocol["model"] == "pixels" else protocol["weights"] or ""
+    source = Path(str(data["source"]))
+    place = f"{source.parent.name}/{source.name}" if source.name in SPLIT_FOLDERS and source.parent.name else source.name
     return {
-        "data": ", ".join(filter(None, (Path(str(data["source"])).name, data["split"]))),
+        "data": ", ".join(filter(None, (place, data["split"]))),
         "data_sha256": data["sha256"],
         "model": protocol["model"],
         "weights": Path(weights).name if "/" in weights else weights,

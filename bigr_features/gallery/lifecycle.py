@@ -92,6 +92,12 @@ def reembed(
         left = [(item["id"], item["source"]) for item in gallery.items() if item["id"] not in done and item["id"] not in lost]
         if left:
             lost |= _embed(side, embedder, left, batch_size, commit_seconds, progress)
+        if lost and len(lost) == len(gallery):
+            item, reason = next(iter(lost.items()))
+            raise ValueError(
+                f"none of the {len(gallery)} images can be read from its source, the first is {item}: {reason}. "
+                "Searching goes on as before; bring the sources back, or index what there is into a new gallery."
+            )
         if lost and not drop_missing:
             item, reason = next(iter(lost.items()))
             raise ValueError(

@@ -41,7 +41,7 @@ def test_torchrun_gives_the_same_store(folder):
     args = [*NANO, *DIGITS, "--out", "two", "--layers", "-1", "--pooling", "mean", "cls", "--bits"]
     done = command(*args, processes=2, folder=folder)
     assert done.returncode == 0, done.stderr
-    assert "two: 24 items with block7_mean, block7_cls, bits; 0 skipped" in done.stdout
+    assert "two: 24 items with block1_mean, block1_cls, bits; 0 skipped" in done.stdout
     one, two = FeatureStore(folder / "one"), FeatureStore(folder / "two")
     assert one.manifest == two.manifest
 

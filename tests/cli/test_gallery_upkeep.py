@@ -75,6 +75,25 @@ def test_copies_near_copies_and_outliers_are_listed(run):
     assert "1 groups of copies" in out
 
 
+def test_a_gallery_whose_sources_are_gone_is_searched_but_not_read_again(run, tmp_path):
+    mixed_folder(tmp_path / "own", 4)
+    picture(1).save(tmp_path / "query.png")
+    run("index --source own --out h --model bigr_nano --random --device cpu")
+    before = run("search h query.png --k 3")
+    shutil.rmtree(tmp_path / "own")
+    assert run("search h query.png --k 3 --sheet sheet.html") == before + "wrote sheet.html\n"
+    assert (tmp_path / "sheet.html").read_text().count("<img") == 4  # small pictures lie in the gallery
+    for line, message in (
+        ("sync h own", "there is no folder"),
+        ("reindex h --model bigr_nano --random --layer 2", "none of the 5 images can be read from its source"),
+        ("reindex h --model bigr_nano --random --layer 2 --drop-missing", "Searching goes on as before; bring the sources back"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(line)
+        assert message in ended.value.code
+    assert run("search h query.png --k 3") == before
+
+
 @pytest.mark.parametrize(("line", "message"), [
     ("sync nowhere images", "nowhere is no gallery"),
     ("sync g nowhere", "there is no folder"),

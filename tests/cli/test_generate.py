@@ -86,6 +86,11 @@ def test_editing_commands_need_only_a_picture(name, capsys):
     assert f"{count} images in each" in capsys.readouterr().out
 
 
+def test_a_word_that_is_no_region_is_answered_with_those_that_are():
+    with pytest.raises(SystemExit, match="--mask middle is no region and no file; give one of center, left, right, top, bottom, box:TOP"):
+        main(["inpaint", "sample:fashion_mnist:0", "--mask", "middle"])
+
+
 def test_a_mask_file_says_where_and_the_rest_stays(tmp_path):
     random = np.random.default_rng(0)
     given = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
