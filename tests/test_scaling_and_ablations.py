@@ -103,7 +103,7 @@ def test_one_point_and_lines_as_a_user_makes_them(tmp_path):
     done = run("ablations.py", *command, "--only", "S3", "halton", "unconditional", "direct")
     assert done.returncode == 0, done.stderr
     assert "missing: predict_clean, S2, raster, random, threshold" in done.stdout
-    rows = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "trial/ablations/fashion_mnist/rows").iterdir()}
+    rows = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "trial/ablations/fashion_mnist/rows").glob("*.json")}
     assert rows["halton_seed0"]["parts"].keys() == {"generation", "speed"}
     assert "recognised" not in rows["unconditional_seed0"]["parts"]["generation"]["metrics"]
     assert rows["direct_seed0"]["parts"]["training"]["weights_sha256"] != rows["S3_seed0"]["parts"]["training"]["weights_sha256"]
