@@ -43,12 +43,13 @@ def add_options(parser: argparse.ArgumentParser, steps: int, images: int, seeds:
 
 
 def settle(parser: argparse.ArgumentParser, args: argparse.Namespace, benchmark: str, seeds: list[int]) -> argparse.Namespace:
-    """Check the options, and fill in what follows from others: name, trial, limit, seed, tokenizer_steps, work, kept, out, begun."""
+    """Check the options, and fill in what follows from others: name, benchmark, trial, begun, and all that was not given."""
     for name in ("steps", "batch_size", "images", "judge_epochs", "tokenizer_batch_size", "tokenizer_steps", "limit"):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} {value} was given; give 1 or more")
     args.name = args.dataset.split(":")[-1].rstrip("/").rsplit("/", 1)[-1]
+    args.benchmark = benchmark
     args.trial = args.images < TRIAL_IMAGES
     args.work = args.work or Path("runs") / "uniformity" / (f"{args.name}_trial" if args.trial else args.name)
     if args.trial:

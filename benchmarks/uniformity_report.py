@@ -225,6 +225,7 @@ def _plot(name: str, cells: dict, path: Path) -> None:
         axes.errorbar([x["mean"]], [y["mean"]], xerr=errors[0], yerr=errors[1], fmt="o", capsize=3)
         axes.annotate(system, (x["mean"], y["mean"]), xytext=(6, 5), textcoords="offset points", fontsize=9)
     axes.set(xlabel="Frechet distance (less is better)", ylabel="linear probe at the middle layer, %", title=f"{name}: images and features")
+    axes.margins(0.15)  # room for names
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -201,7 +201,7 @@ class Row:
         labels, test_labels = (self.shared.real[name][1] for name in SPLITS)
         features = [self._features(name) for name in SPLITS]
         middle = self.model.feature_layer
-        if self.name in PICTURED and self.seed == 0:
+        if self.args.benchmark == "uniformity" and self.name in PICTURED and self.seed == 0:
             kept = {"features": features[1][middle][:KEPT_FOR_PICTURE].astype(np.float16), "labels": test_labels[:KEPT_FOR_PICTURE]}
             self.finished.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.finished.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
