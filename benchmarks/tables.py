@@ -14,6 +14,7 @@ from pathlib import Path
 from system_tables import ABLATIONS, SCALING, UNIFORMITY, ablations_section, scaling_section, uniformity_section
 from table_texts import ODDITIES, RECIPES
 from text_tables import MEASURED, text_section
+from web_tables import PAGE, web_section
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -360,14 +361,14 @@ SECTIONS: list[tuple[str, Callable[[], str]]] = [
     *([("Which of BiGR's choices matter?", lambda: ablations_section(read, table, made_by))] if ABLATIONS else []),
     ("How do classes cluster?", clusters_section),
     ("How fast is it?", speed_section),
+    *([("How fast is the page?", lambda: web_section(read, table, made_by))] if PAGE else []),
     ("How were the shipped weights made?", lambda: RECIPES),
     ("Where do we differ from the public code?", lambda: ODDITIES),
 ]
 
 INTRODUCTION = """# Results and protocols
 
-Every table below is written by `python benchmarks/tables.py` from the JSON files in [results](results), which name command, hardware, versions
-and seed; nothing is typed by hand. Times of different machines are not comparable. Nothing was chosen on test images."""
+Every table below is written by `python benchmarks/tables.py` from the JSON files in [results](results), which name command, hardware, versions and seed; nothing is typed by hand. Times of different machines are not comparable. Nothing was chosen on test images."""
 
 
 def page() -> str:

@@ -16,7 +16,8 @@ from .pages import make_page, png
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install bigr-features[test])")
 expect = sync_api.expect
 pytestmark = pytest.mark.browser
-WAIT = 60_000
+WAIT = 60_000  # milliseconds
+expect.set_options(timeout=WAIT)
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 
 
@@ -62,9 +63,9 @@ def test_a_picture_that_is_dropped_finds_itself_and_explains_itself(browser, ser
         path = file_of(tmp_path, png(item_image(gallery, ids[5])))
     window.locator("#search-file").set_input_files(path)
     expect(window.locator("#query li")).to_have_count(1)
-    expect(window.locator("#hits li").first).to_have_attribute("data-id", ids[5], timeout=WAIT)
+    expect(window.locator("#hits li").first).to_have_attribute("data-id", ids[5])
     window.get_by_role("button", name="why this was found").first.click()
-    expect(window.locator("#why-hit")).to_have_attribute("data-grid", re.compile(".+"), timeout=WAIT)
+    expect(window.locator("#why-hit")).to_have_attribute("data-grid", re.compile(".+"))
     assert json.loads(window.locator("#why-query").get_attribute("data-grid")) == json.loads(
         window.locator("#why-hit").get_attribute("data-grid")
     )
@@ -112,7 +113,7 @@ def test_likes_and_less_likes_stand_in_the_link(browser, ids):
 
 def test_paint_run_watch_replay_and_reload(browser, ids):
     window = browser.open(f"#paint?gallery=clothes&id={ids[0]}")
-    expect(window.locator("#model-name")).to_contain_text("8 × 8 tokens", timeout=WAIT)
+    expect(window.locator("#model-name")).to_contain_text("8 × 8 tokens")
     expect(window.locator("#board")).to_have_attribute("aria-label", "8 by 8 tokens, 0 painted")
     expect(window.locator("#paint-run")).to_be_disabled()
     box = window.locator("#board").bounding_box()
@@ -130,7 +131,7 @@ def test_paint_run_watch_replay_and_reload(browser, ids):
     window.get_by_role("button", name="Trouser").click()
     window.locator("#paint-steps").fill("3")
     window.locator("#paint-run").click()
-    expect(window.locator("#paint-status")).to_contain_text("done", timeout=WAIT)
+    expect(window.locator("#paint-status")).to_contain_text("done")
     assert "job=" in window.url
     expect(window.locator("#replay")).to_have_attribute("max", "2")
     expect(window.locator("#stages canvas")).to_have_attribute("data-step", "2")
@@ -138,7 +139,7 @@ def test_paint_run_watch_replay_and_reload(browser, ids):
     window.keyboard.press("Home")
     expect(window.locator("#stages canvas")).to_have_attribute("data-step", "0")
     window.reload()
-    expect(window.locator("#paint-status")).to_contain_text("done", timeout=WAIT)
+    expect(window.locator("#paint-status")).to_contain_text("done")
     expect(window.locator("#board")).to_have_attribute("aria-label", "8 by 8 tokens, 6 painted")
     window.locator("#paint-seed").fill("99")
     window.get_by_role("button", name="again with the settings").click()
@@ -149,15 +150,15 @@ def test_paint_run_watch_replay_and_reload(browser, ids):
 
 def test_a_drawing_is_cancelled(browser, served):
     window = browser.open("#paint")
-    expect(window.locator("#model-name")).to_contain_text("tokens", timeout=WAIT)
+    expect(window.locator("#model-name")).to_contain_text("tokens")
     if window.locator("#paint-none").is_enabled():
         window.locator("#paint-none").click()
     window.locator("#paint-steps").fill("64")
     window.locator("#paint-four").check()
     window.locator("#paint-run").click()
-    expect(window.locator("#paint-status")).to_contain_text("step", timeout=WAIT)
+    expect(window.locator("#paint-status")).to_contain_text("step")
     window.locator("#paint-cancel").click()
-    expect(window.locator("#paint-status")).to_have_text("cancelled", timeout=WAIT)
+    expect(window.locator("#paint-status")).to_have_text("cancelled")
     expect(window.locator("#paint-run")).to_be_enabled()
 
 
@@ -213,7 +214,7 @@ def test_the_depth_of_a_store_and_two_side_by_side(playwright, tmp_path, gallery
     browser = Browser(playwright, served, reduced_motion="reduce", color_scheme="dark")
     try:
         window = browser.open("#clusters?gallery=layers&method=pca&other=clothes")
-        expect(window.locator(".plot canvas")).to_have_count(2, timeout=WAIT)
+        expect(window.locator(".plot canvas")).to_have_count(2)
         expect(window.locator("#depth-name")).to_have_text("block2_mean")
         before = window.locator(".plot canvas").first.screenshot()
         window.locator("#depth").focus()
@@ -243,7 +244,7 @@ def test_all_of_it_by_keyboard(browser, ids):
     expect(window.locator("#query li")).to_have_count(1)
     window.locator("nav a", has_text="Paint").focus()
     window.keyboard.press("Enter")
-    expect(window.locator("#model-name")).to_contain_text("tokens", timeout=WAIT)
+    expect(window.locator("#model-name")).to_contain_text("tokens")
     window.evaluate("(id) => { location.hash = `#paint?gallery=clothes&id=${id}`; }", ids[1])
     expect(window.locator("#board")).to_have_attribute("aria-label", re.compile("8 by 8"))
     window.locator("#board").focus()
@@ -256,7 +257,7 @@ def test_all_of_it_by_keyboard(browser, ids):
     window.keyboard.press("i")
     window.locator("#paint-steps").focus()
     window.keyboard.press("Enter")
-    expect(window.locator("#paint-status")).to_contain_text("done", timeout=WAIT)
+    expect(window.locator("#paint-status")).to_contain_text("done")
 
 
 def test_every_control_has_a_name(browser):
