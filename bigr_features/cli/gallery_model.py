@@ -50,7 +50,7 @@ class ReadingOptions(ModelOptions):
             raise ValueError(f"--batch-size {self.batch_size} --num-workers {self.num_workers}; expected 1 or more, and 0 or more.")
 
 
-def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | None, pooling: str):
+def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | None, pooling: str, dtype: str = "fp32"):
     """The model that options name, ready to read images."""
 
     import torch
@@ -62,7 +62,7 @@ def embedder_of(config: ModelOptions, settings, name: str, layer: int | str | No
         torch.set_num_threads(config.threads)
     model = build(config, name, config.seed).to(local_device(config.device))
     weights = f"random, seed {config.seed}," if config.random else config.origin
-    return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights)
+    return Embedder(model, settings, layer=layer, pooling=pooling, name=" ".join([name, *config.model_args]), weights=weights, dtype=dtype)
 
 
 def embedder_for(gallery, config: ModelOptions):
@@ -88,7 +88,7 @@ def embedder_for(gallery, config: ModelOptions):
         config = replace(config, model_args=config.model_args or tuple(arguments))
     layer = layer if config.layer is None else config.layer
     try:
-        embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling or "mean")
+        embedder = embedder_of(config, gallery.settings, config.model or name, layer, pooling or "mean", made.get("dtype") or "fp32")
         gallery.check_embedding(embedder.description)
     except ValueError as error:
         there = f"{made['model']} ({made.get('weights') or 'unknown'} weights), {made['feature']}"

@@ -85,7 +85,6 @@ def sample_codes(model: nn.Module, labels: Tensor | None, *, on_step: Callable[[
     counts = to_device(torch.tensor(plan), device)  # (B, steps)
     before = counts.cumsum(1) - counts
     rank = None if settings.order == "entropy" else known_ranks(settings.order, batch.mask, noise)
-    num_chain = settings.num_denoise_steps or model.config.num_denoise_steps
     final = settings.bits == "bernoulli"
 
     with evaluating(model):
@@ -94,6 +93,7 @@ def sample_codes(model: nn.Module, labels: Tensor | None, *, on_step: Callable[[
             if not acting:
                 continue
             progress = (step + 1) / steps
+            num_chain = settings.denoise_steps_at(step, model.config.num_denoise_steps)
             scale = settings.guidance_at(progress, 1 / steps)
             count, first = counts[:, step, None], before[:, step, None]  # (B, 1)
             where = batch.mask & (count > 0)
@@ -110,7 +110,7 @@ def sample_codes(model: nn.Module, labels: Tensor | None, *, on_step: Callable[[
             for first_image, end in groups:
                 span = slice(ends[first_image], ends[end])
                 some = _Part(acting[first_image:end], positions[span], all(classless[image] for image in acting[first_image:end]))
-                parts.append(_probabilities(model, batch, some, scale, settings, draws.chain(span)))
+                parts.append(_probabilities(model, batch, some, scale, settings, num_chain, draws.chain(span)))
             rows = torch.cat(parts)  # (M, K)
 
             confidence = _spread((2 * rows - 1).abs().mean(-1), positions, where.shape, -torch.inf)
@@ -160,7 +160,7 @@ class _Part:
 
 
 def _probabilities(
-    model: nn.Module, batch: _Batch, part: _Part, scale: float, settings: SamplingSettings, draw: Callable[[Tensor], Tensor]
+    model: nn.Module, batch: _Batch, part: _Part, scale: float, settings: SamplingSettings, num_chain: int, draw: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Bit probabilities (M, K) of some tokens, image by image."""
     device = batch.codes.device
@@ -182,7 +182,7 @@ def _probabilities(
     return model.transcoder.sample(
         cond,
         uncond,
-        num_denoise_steps=settings.num_denoise_steps,
+        num_denoise_steps=num_chain,
         guidance_scale=scale,
         temperature=settings.temperature,
         posterior=settings.posterior,

@@ -25,6 +25,9 @@ class SamplingSettings:
         Steps of the outer loop, 1 or more.
     num_denoise_steps : int, optional
         Reverse steps of the transcoder's chain, 1..T; the configuration's number by default.
+    final_denoise_steps : int, optional
+        Reverse steps of the last reveal step, to which their number falls evenly from num_denoise_steps in the first one: late tokens are
+        nearly certain and need few (DiSA). By default all chains are equally long.
     order : str
         entropy (most confident first), random, raster or halton. The last three are known beforehand, and the transcoder then runs
         on the tokens of a step only.
@@ -66,6 +69,7 @@ class SamplingSettings:
 
     num_reveal_steps: int = 20
     num_denoise_steps: int | None = None
+    final_denoise_steps: int | None = None
     order: Literal["entropy", "random", "raster", "halton"] = "entropy"
     guidance_scale: float = 2.5
     guidance_schedule: Literal["constant", "linear", "cosine", "log", "square", "square_root", "power_cosine", "interval"] = "constant"
@@ -85,6 +89,12 @@ class SamplingSettings:
         schedules.gumbel_temperature_at(1.0, self.gumbel_temperature, self.gumbel_schedule or "constant")
         if self.num_denoise_steps is not None and self.num_denoise_steps < 1:
             raise ValueError(f"num_denoise_steps={self.num_denoise_steps}, but a chain has at least 1 step.")
+        most = self.num_denoise_steps or math.inf
+        if self.final_denoise_steps is not None and not 1 <= self.final_denoise_steps <= most:
+            raise ValueError(
+                f"final_denoise_steps={self.final_denoise_steps} with num_denoise_steps={self.num_denoise_steps}; chains get shorter, so "
+                "give a number from 1 to num_denoise_steps."
+            )
         if not 1 <= self.guidance_scale < math.inf:
             raise ValueError(f"guidance_scale={self.guidance_scale}; expected 1.0 (no guidance) or more.")
         if not 0 < self.temperature < math.inf:
@@ -118,6 +128,13 @@ class SamplingSettings:
             )
         if interval is not None and not (len(interval) == 2 and 0 <= interval[0] < interval[1] <= 1):
             raise ValueError(f"guidance_interval={interval}; expected (start, stop) with 0 <= start < stop <= 1.")
+
+    def denoise_steps_at(self, step: int, most: int) -> int:
+        """Length of the transcoder's chain in the reveal step of 0-based index `step`; `most` without num_denoise_steps."""
+        first = self.num_denoise_steps or most
+        if self.final_denoise_steps is None:
+            return first
+        return round(first + (min(first, self.final_denoise_steps) - first) * step / max(1, self.num_reveal_steps - 1))
 
     def guidance_at(self, progress: float, step_size: float = 0.0) -> float:
         """Guidance scale of the step of length `step_size` that ends at `progress` in (0, 1]."""

@@ -463,7 +463,7 @@ def test_only_broken_images_are_an_error(bigr, tmp_path):
     for i in range(3):
         (tmp_path / "source" / f"{i}.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"none of the 3 images can be read; the first is .*0\.png: UnidentifiedImageError"):
-        extract_to_store(bigr, tmp_path / "out", ExtractionSettings(source=str(tmp_path / "source")), progress=False, precision="fp32")
+        extract_to_store(bigr, tmp_path / "out", ExtractionSettings(source=str(tmp_path / "source")), progress=False)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,26 @@ def test_guidance_schedules():
     assert [interval.guidance_at(r) for r in at] == [1.0, 3.0, 3.0, 1.0]
 
 
+def test_chains_get_shorter_over_the_reveal_steps():
+    model = tiny_generator()
+    model.transcoder.sample, calls = recording(model.transcoder.sample)
+    codes = [
+        model.generate(LABELS, num_reveal_steps=4, num_denoise_steps=10, **given, generator=seeded())
+        for given in ({}, {"final_denoise_steps": 10}, {"final_denoise_steps": 1})
+    ]
+    assert [options["num_denoise_steps"] for _, options in calls] == 2 * [10, 10, 10, 10] + [10, 7, 4, 1]
+    assert torch.equal(codes[0], codes[1])
+    assert set(codes[2].unique().tolist()) <= {0.0, 1.0}
+    assert SamplingSettings(num_reveal_steps=1, final_denoise_steps=3).denoise_steps_at(0, 8) == 8
+    assert SamplingSettings(num_reveal_steps=2, final_denoise_steps=30).denoise_steps_at(1, 8) == 8
+
+
+@pytest.mark.parametrize("given", [{"final_denoise_steps": 0}, {"final_denoise_steps": 6, "num_denoise_steps": 5}])
+def test_chains_that_cannot_get_shorter_are_named(given):
+    with pytest.raises(ValueError, match=f"final_denoise_steps={given['final_denoise_steps']}.*from 1 to num_denoise_steps"):
+        SamplingSettings(**given)
+
+
 def test_outside_its_interval_guidance_costs_nothing():
     model = tiny_generator()
     model.condition, calls = recording(model.condition)
