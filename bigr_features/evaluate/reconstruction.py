@@ -13,15 +13,26 @@ def psnr(images: Tensor, reconstructions: Tensor) -> Tensor:
     return -10 * torch.log10(error.clamp(min=1e-10))
 
 
+SSIM_WINDOW = 11  # pixels; a smaller image has no such window
+
+
 def ssim(images: Tensor, reconstructions: Tensor) -> Tensor:
     """Structural similarity of each image (B,), for pixels in [0, 1] (Wang et al. 2004: 11 x 11 Gaussian window of sigma 1.5).
 
     The mean is over window positions that lie wholly inside the image, and over channels.
+
+    Raises
+    ------
+    ValueError
+        For images of fewer than 11 pixels in height or width.
     """
+    if min(images.shape[-2:]) < SSIM_WINDOW:
+        size = " x ".join(map(str, images.shape[-2:]))
+        raise ValueError(f"images are {size}; SSIM compares windows of {SSIM_WINDOW} x {SSIM_WINDOW} pixels and needs at least as many.")
     x, y = images, reconstructions.clamp(0, 1)
-    line = torch.exp(-((torch.arange(11, dtype=x.dtype, device=x.device) - 5) ** 2) / (2 * 1.5**2))
+    line = torch.exp(-((torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2) ** 2) / (2 * 1.5**2))
     line = line / line.sum()
-    kernel = (line[:, None] * line[None]).expand(x.shape[1], 1, 11, 11)
+    kernel = (line[:, None] * line[None]).expand(x.shape[1], 1, SSIM_WINDOW, SSIM_WINDOW)
 
     def blur(z: Tensor) -> Tensor:
         return F.conv2d(z, kernel, groups=z.shape[1])

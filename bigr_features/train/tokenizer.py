@@ -205,8 +205,10 @@ def validate(
     for batch, _ in image_batches(images, sampler, device):
         reconstruction, *told = module(batch)
         psnr.append(metrics.psnr(batch, reconstruction))
-        ssim.append(metrics.ssim(batch, reconstruction))
+        if min(batch.shape[-2:]) >= metrics.SSIM_WINDOW:
+            ssim.append(metrics.ssim(batch, reconstruction))
         measure.add(*told)
     ((batch, _),) = image_batches(images, [SampledBatch(0, shown)], device)
     picture = torch.cat([batch, module(batch)[0]])
-    return {"psnr": torch.cat(psnr).mean().item(), "ssim": torch.cat(ssim).mean().item(), **measure.result()}, picture
+    means = {"psnr": psnr, "ssim": ssim} if ssim else {"psnr": psnr}
+    return {**{name: torch.cat(values).mean().item() for name, values in means.items()}, **measure.result()}, picture

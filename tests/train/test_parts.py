@@ -162,6 +162,8 @@ def test_ssim_against_a_second_implementation():
                     values.append((2 * mp * mq + 1e-4) * (2 * c + 9e-4) / ((mp**2 + mq**2 + 1e-4) * (vp + vq + 9e-4)))
         assert metrics.ssim(x, y)[image].item() == pytest.approx(np.mean(values), abs=1e-9)
     torch.testing.assert_close(metrics.ssim(x, x), torch.ones(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match="images are 10 x 16; SSIM compares windows of 11 x 11 pixels"):
+        metrics.ssim(torch.rand(2, 1, 10, 16), torch.rand(2, 1, 10, 16))
 
 
 def test_bit_usage_and_entropy_by_hand():

@@ -32,6 +32,14 @@ def test_it_learns(tokenizer_config):
     assert picture.height > 2 * 96  # originals above reconstructions, scaled up
 
 
+def test_images_too_small_for_ssim_are_measured_without_it(tokenizer_config):
+    config = tokenizer_config(model=TOKENIZER.replace(image_size=8), steps=1, validate_every=1)
+    train_tokenizer(config)
+    values = logged(config.out, "validation")[-1]
+    assert "psnr" in values
+    assert "ssim" not in values
+
+
 def test_gradients_reach_the_encoder_through_drawn_bits():
     torch.manual_seed(0)
     module = Autoencode(BinaryAutoencoder(TOKENIZER))
