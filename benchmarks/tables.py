@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from speed_tables import MEASURED as TIMED
+from speed_tables import beside_plain_section
 from text_tables import MEASURED, text_section
 
 HERE = Path(__file__).parent
@@ -403,6 +405,7 @@ SECTIONS: list[tuple[str, Callable[[], str]]] = [
     *([("Do images show what prompts say?", lambda: text_section(read, table, percent, made_by))] if MEASURED else []),
     ("How do classes cluster?", clusters_section),
     ("How fast is it?", speed_section),
+    *([("How fast is it beside plain PyTorch?", lambda: beside_plain_section(table, number, made_by))] if TIMED else []),
     ("How were the shipped weights made?", lambda: RECIPES),
     ("Where do we differ from the public code?", lambda: ODDITIES),
 ]
