@@ -325,17 +325,17 @@ def data_sets() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def one_query(rounds: int, count: int = 50_000, width: int = 256) -> list[dict]:
     import faiss
 
-    from bigr_features.nearest.exact import nearest_by_cosine
+    from bigr_features.nearest.exact import FlatRows
 
     draw = np.random.default_rng(0)
     rows = draw.normal(size=(count, width)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    index = faiss.IndexFlatIP(width)
+    index, ours = faiss.IndexFlatIP(width), FlatRows(rows, hamming=False)
     index.add(rows)
     query = rows[:1]
     calls = {
         "faiss": lambda: [index.search(query, 10) for _ in range(10)],
-        "ours": lambda: [nearest_by_cosine(query, rows, 10) for _ in range(10)],
+        "FlatRows": lambda: [ours.search(query, 10, None) for _ in range(10)],
     }
     return alternated(f"10 times one query of {count:,}", calls, rounds)
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from speed_tables import MEASURED as TIMED
+from speed_tables import beside_plain_section
 from system_tables import ABLATIONS, SCALING, UNIFORMITY, ablations_section, scaling_section, uniformity_section
 from table_texts import ODDITIES, RECIPES
 from text_tables import MEASURED, text_section
@@ -362,6 +364,7 @@ SECTIONS: list[tuple[str, Callable[[], str]]] = [
     ("How do classes cluster?", clusters_section),
     ("How fast is it?", speed_section),
     *([("How fast is the page?", lambda: web_section(read, table, made_by))] if PAGE else []),
+    *([("How fast is it beside plain PyTorch?", lambda: beside_plain_section(table, number, made_by))] if TIMED else []),
     ("How were the shipped weights made?", lambda: RECIPES),
     ("Where do we differ from the public code?", lambda: ODDITIES),
 ]

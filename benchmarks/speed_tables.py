@@ -1,0 +1,64 @@
+"""The section of README.md on speed beside a plain implementation, for `tables.py`, and its picture.
+
+python benchmarks/speed_tables.py       (draws results/speed.png from results/speed_*.json)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = ("extraction", "training", "sampling", "decode", "evaluators")
+MEASURED = all((RESULTS / f"speed_{part}.json").is_file() for part in PARTS)
+
+
+def beside_plain_section(table: Callable, number: Callable, made_by: Callable) -> str:
+    """Tables of speed_*.json."""
+    rows = []
+    for part in PARTS:
+        for row in json.loads((RESULTS / f"speed_{part}.json").read_text())["rows"]:
+            floor = "" if row["floor_share"] is None else number(1 / row["floor_share"], digits=1)
+            rows.append([row["what"], row["variant"], f"{1e3 * row['cpu_seconds']:.3g}", number(row["ratio"]), floor])
+    return "\n\n".join(
+        [
+            "Beside the paper written down in plain PyTorch (`plain_bigr.py`, fp32; of evaluators: scikit-learn and faiss), the same "
+            "weights, in one process, calls alternating, one thread, in CPU seconds. *Of plain*: the median ratio to the first line of "
+            "each group. *Times the floor*: the time over that of the counted multiplications at the rate of a large matrix product in "
+            "the same precision.",
+            table(["what", "variant", "CPU ms", "of plain", "times the floor"], rows),
+            "![time of each variant over that of the plain one](results/speed.png)",
+            made_by(*(f"speed_{part}" for part in PARTS)),
+        ]
+    )
+
+
+def draw(path: Path) -> None:
+    """Bars of the ratios, a panel a part."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    parts = {part: json.loads((RESULTS / f"speed_{part}.json").read_text())["rows"] for part in PARTS}
+    heights = [len(rows) for rows in parts.values()]
+    figure, panels = plt.subplots(
+        len(parts), 1, figsize=(8, 0.23 * sum(heights) + 2), layout="constrained", sharex=True, height_ratios=heights
+    )
+    for axes, (part, rows) in zip(panels, parts.items(), strict=True):
+        names = [f"{row['what'].removesuffix(': ' + part)}  |  {row['variant']}" for row in rows]
+        axes.barh(names, [row["ratio"] for row in rows], color=["#999999" if row["ratio"] == 1 else "#0072b2" for row in rows], height=0.7)
+        axes.axvline(1, color="black", linewidth=0.8)
+        for place, row in enumerate(rows):
+            axes.text(row["ratio"] + 0.01, place, f"{row['ratio']:.2f}", va="center", fontsize=7)
+        axes.invert_yaxis()
+        axes.tick_params(labelsize=7)
+        axes.set_title(part, fontsize=9, loc="left")
+    panels[-1].set_xlabel("CPU seconds over those of the plain implementation (evaluators: of scikit-learn and faiss)", fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    draw(RESULTS / "speed.png")
