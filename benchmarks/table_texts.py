@@ -1,5 +1,9 @@
 """What benchmarks/README.md says in words: how the shipped weights were made, and where we differ from the public code."""
 
+INTRODUCTION = """# Results and protocols
+
+Every table below is written by `python benchmarks/tables.py` from the JSON files in [results](results), which name command, hardware, versions and seed; nothing is typed by hand. Times of different machines are not comparable. Nothing was chosen on test images."""
+
 RECIPES = """The shipped `bigr_nano` was made by these commands, on one CPU core each, in bf16; `$DATA` is `zalando-datasets/fashion_mnist` or a folder with its parquet
 files. The tokenizer and its codes:
 

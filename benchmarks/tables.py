@@ -14,7 +14,7 @@ from pathlib import Path
 from speed_tables import MEASURED as TIMED
 from speed_tables import beside_plain_section
 from system_tables import ABLATIONS, SCALING, UNIFORMITY, ablations_section, scaling_section, uniformity_section
-from table_texts import ODDITIES, RECIPES
+from table_texts import INTRODUCTION, ODDITIES, RECIPES
 from text_tables import MEASURED, text_section
 from web_tables import PAGE, web_section
 
@@ -368,10 +368,6 @@ SECTIONS: list[tuple[str, Callable[[], str]]] = [
     ("How were the shipped weights made?", lambda: RECIPES),
     ("Where do we differ from the public code?", lambda: ODDITIES),
 ]
-
-INTRODUCTION = """# Results and protocols
-
-Every table below is written by `python benchmarks/tables.py` from the JSON files in [results](results), which name command, hardware, versions and seed; nothing is typed by hand. Times of different machines are not comparable. Nothing was chosen on test images."""
 
 
 def page() -> str:
