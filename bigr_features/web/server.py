@@ -78,9 +78,14 @@ class _Server(uvicorn.Server):
 def run(page: Page, listener: socket.socket, address: str, *, opened: bool, say: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; KeyboardInterrupt then says what was ended."""
     config = uvicorn.Config(
-        page.app, timeout_graceful_shutdown=3, limit_concurrency=CONNECTIONS, log_level="warning", access_log=False,
-        server_header=False, ws="none",
-    )  # fmt: skip
+        page.app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=3,
+        limit_concurrency=CONNECTIONS,
+    )
     server = _Server(config, page)
     say(address)
     if opened:
