@@ -287,15 +287,14 @@ def evaluators(rounds: int, rates: dict[str, float]) -> list[dict]:
 
     rows = []
     for name, (X, y) in data_sets().items():
-        Z = StandardScaler().fit_transform(X)
 
-        def peer(Z=Z, y=y):
+        def peer(X=X, y=y):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return LogisticRegression(C=1.0 / len(Z) * 100, max_iter=200).fit(Z, y)
+                return LogisticRegression(C=1.0, max_iter=200).fit(StandardScaler().fit_transform(X), y)
 
         def probe(X=X, y=y):
-            return LinearProbe(Cs=(1.0 / len(X) * 100,)).fit(X, y)
+            return LinearProbe(Cs=(1.0,)).fit(X, y)
 
         rows += alternated(f"probe, {name} {X.shape[0]} x {X.shape[1]}", {"scikit-learn": peer, "LinearProbe": probe}, rounds)
     return rows + one_query(rounds)
