@@ -19,11 +19,13 @@ def beside_plain_section(table: Callable, number: Callable, made_by: Callable) -
     rows = []
     for part in PARTS:
         for row in json.loads((RESULTS / f"speed_{part}.json").read_text())["rows"]:
+            above = row.get("objective_above_minimum", {}).get(row["variant"])
+            variant = row["variant"] if above is None else f"{row['variant']}, stops {100 * above:.1g} % above the minimum"
             floor = "" if row["floor_share"] is None else number(1 / row["floor_share"], digits=1)
             rows.append(
                 [
                     row["what"],
-                    row["variant"],
+                    variant,
                     f"{1e3 * row['cpu_seconds']:.{0 if row['cpu_seconds'] >= 0.1 else 1}f}",
                     number(row["ratio"]),
                     floor,
