@@ -96,8 +96,12 @@ class Extraction:
 
     def _writer(self, folder: str | Path, name: str, weights: str, recorded: dict | None) -> StoreWriter:
         settings, items = self.settings, self.reader.items
-        bits = settings.bits or "bits" in self.readout.names
-        precision = precision_for(settings.precision, self.device, self.model, self._first_features, bits=bits, recorded=recorded)
+        exact = None
+        if settings.bits or "bits" in self.readout.names:
+            exact = "bits are exact in fp32"
+        elif HEAD in self.readout.resolved_layers:
+            exact = "the head equals timm's own in fp32"
+        precision = precision_for(settings.precision, self.device, self.model, self._first_features, exact=exact, recorded=recorded)
         return StoreWriter(
             folder,
             {

@@ -31,27 +31,27 @@ def recorded_precision(folder: str | Path) -> dict | None:
 
 
 def precision_for(
-    asked: str, device: torch.device, model: nn.Module, features: Callable[[str], Features], *, bits: bool, recorded: dict | None
+    asked: str, device: torch.device, model: nn.Module, features: Callable[[str], Features], *, exact: str | None, recorded: dict | None
 ) -> dict:
     """What a manifest says of the precision, the chosen one under "precision".
 
     Parameters
     ----------
     asked : "auto", "fp32" or "bf16"
-        auto takes what a store was begun in; of a new one the faster, but fp32 with `bits`, which another precision would turn over, and
-        where the features in bf16 differ: a cosine below 0.999.
+        auto takes what a store was begun in; of a new one the faster, but fp32 where features have to be exact, and where those in bf16
+        differ: a cosine below 0.999.
     features : callable
         From a precision to features (n, D) of the first images, by name.
-    bits : bool
-        Whether bits are kept too.
+    exact : str, optional
+        Why features have to be exact, if they have to.
     recorded : dict, optional
         What the manifest of a store that is continued says.
     """
     if recorded is not None and asked in ("auto", recorded["precision"]):
         _warn_if_slow(recorded["precision"], device, model)
         return recorded
-    if asked == "auto" and bits:
-        return {**Precision("fp32", asked, None).as_dict(), "why": "bits are exact in fp32"}
+    if asked == "auto" and exact:
+        return {**Precision("fp32", asked, None).as_dict(), "why": exact}
     chosen = choose_precision(asked, device, model)
     if chosen.name == "fp32":
         return chosen.as_dict()
