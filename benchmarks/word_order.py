@@ -1,9 +1,9 @@
 """Does the order of words reach the image? Captions of two things side by side, read with identity and with zero rotary rows.
 
-Each picture has two real images of Fashion-MNIST beside each other, "bag left of ankle boot"; the same words in the other order describe
-another picture. Two generators of one size are trained in the same way on the same pictures; they differ in the rotary rows of the caption
-only (identity: no rotation; zero: as in LlamaGen, where queries and keys of the caption vanish). Measured on generated pictures: the share
-with the right things on both sides, and with the right things on the wrong sides, as a CNN sees the halves.
+Each picture, 64 x 64, has two real images of Fashion-MNIST side by side, "bag left of ankle boot"; the same words in the other order
+describe another picture. Two generators of one size are trained in the same way on the same pictures; they differ in the rotary rows of the
+caption only (identity: no rotation; zero: as in LlamaGen, where queries and keys of the caption vanish). Measured on generated pictures: the
+share with the right things on both sides, and with the right things on the wrong sides, as a CNN sees the halves.
 
     python benchmarks/word_order.py --data path/to/fashion_mnist --steps 4000
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,16 +37,16 @@ from bigr_features.train.ema import EMA
 
 log = logging.getLogger("word_order")
 SIZE = 32
-SETTINGS = ("steps", "batch", "images", "pictures", "seed", "depth", "width", "learning_rate")
+SETTINGS = ("canvas", "steps", "batch", "images", "pictures", "seed", "depth", "width", "learning_rate")
 
 
 def main() -> None:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    tokenizer = timm.create_model("bigr_nano.fashion_mnist", pretrained=True).tokenizer.eval()
+    tokenizer = timm.create_model("bigr_nano.fashion_mnist", pretrained=True, img_size=args.canvas).tokenizer.eval()
     train, test = (open_images(args.data, split, size=SIZE, limit=args.limit) for split in ("train", "test"))
-    halves = [half_size(part.read(np.arange(len(part)))[0]) for part in (train, test)]
+    halves = [things(part.read(np.arange(len(part)))[0], args.canvas // 2) for part in (train, test)]
     judge = train_classifier(enlarged(halves[0]), torch.from_numpy(train.labels), seed=args.seed, epochs=args.epochs)
     pictures, labels = side_by_side(halves[0], train.labels, args.pictures, args.seed)
     real, real_labels = side_by_side(halves[1], test.labels, args.images, args.seed + 1)
@@ -58,7 +59,7 @@ def main() -> None:
         "protocol": {name: getattr(args, name) for name in SETTINGS},
         "judge": {
             "test_accuracy": float((predicted(judge, enlarged(halves[1])) == test.labels).mean()),
-            "sees": "halves of 16 x 16, enlarged",
+            "sees": f"halves of {args.canvas // 2} x {args.canvas // 2}{', enlarged' if args.canvas < 2 * SIZE else ''}",
         },
         "decoded_real_pictures": placed(decoded, real_labels, judge),
         "rotations": {},
@@ -89,6 +90,7 @@ def parse_arguments() -> argparse.Namespace:
         required=True,
         help="Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist",
     )
+    parser.add_argument("--canvas", type=int, choices=(SIZE, 2 * SIZE), default=2 * SIZE, help="side of a picture (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -104,18 +106,18 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def half_size(pixels: np.ndarray) -> Tensor:
-    """uint8 (n, S, S, C) to float (n, C, S / 2, S / 2) in [0, 1]."""
-    return F.avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, 2)
+def things(pixels: np.ndarray, side: int) -> Tensor:
+    """uint8 (n, S, S, C) to float (n, C, side, side) in [0, 1], side being S or S / 2."""
+    return F.avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, pixels.shape[1] // side)
 
 
 def enlarged(halves: Tensor) -> Tensor:
     """As the judge sees them, (n, C, S, S)."""
-    return F.interpolate(halves, scale_factor=2, mode="bilinear").clamp(0, 1)
+    return halves if halves.shape[-1] == SIZE else F.interpolate(halves, size=SIZE, mode="bilinear").clamp(0, 1)
 
 
 def side_by_side(halves: Tensor, labels: np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures (count, C, S, S) with two things of different classes in the middle row, and their labels (count, 2), left and right."""
+    """Pictures (count, C, 2 s, 2 s) with two things (n, C, s, s) of different classes in the middle rows, and their labels (count, 2)."""
     random = np.random.default_rng(seed)
     left = random.integers(len(labels), size=count)
     right = random.integers(len(labels), size=count)
@@ -123,10 +125,10 @@ def side_by_side(halves: Tensor, labels: np.ndarray, count: int, seed: int) -> t
     while same.any():
         right[same] = random.integers(len(labels), size=int(same.sum()))
         same = labels[left] == labels[right]
-    pictures = torch.zeros(count, halves.shape[1], SIZE, SIZE)
-    top = SIZE // 4
-    pictures[:, :, top : top + SIZE // 2, : SIZE // 2] = halves[left]
-    pictures[:, :, top : top + SIZE // 2, SIZE // 2 :] = halves[right]
+    side = halves.shape[-1]
+    pictures = torch.zeros(count, halves.shape[1], 2 * side, 2 * side)
+    pictures[:, :, side // 2 : side // 2 + side, :side] = halves[left]
+    pictures[:, :, side // 2 : side // 2 + side, side:] = halves[right]
     return pictures, torch.from_numpy(np.stack([labels[left], labels[right]], axis=1))
 
 
@@ -139,8 +141,9 @@ def trained(codes: Tensor, labels: Tensor, rotation: str, args: argparse.Namespa
     texts = [caption(*pair) for pair in labels.tolist()]
     text = TextConfig(width=args.width, length=8, num_heads=4, vocabulary=Vocabulary.of(texts).words, rotation=rotation)
     _, config = preset_configs("bigr_nano", depth=args.depth, width=args.width, text=text, init_std=0.05, gate_init=0.2)
+    config = replace(config, denoiser_width=args.width, grid_size=math.isqrt(codes.shape[1]))
     torch.manual_seed(args.seed)
-    model = BiGR(replace(config, denoiser_width=args.width)).train()
+    model = BiGR(config).train()
     captions = model.captions(texts)
     optimizer = torch.optim.AdamW(model.parameters(), args.learning_rate, betas=(0.9, 0.95), weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.learning_rate, total_steps=args.steps, pct_start=0.1)
@@ -167,7 +170,8 @@ def trained(codes: Tensor, labels: Tensor, rotation: str, args: argparse.Namespa
 
 def placed(pictures: Tensor, labels: Tensor, judge: nn.Module) -> dict:
     """Shares of pictures whose halves are the things asked for: both in their places, both exchanged, and right halves one by one."""
-    middle = pictures[:, :, SIZE // 4 : SIZE // 4 + SIZE // 2]
+    quarter = pictures.shape[-1] // 4
+    middle = pictures[:, :, quarter : 3 * quarter]
     sides = np.stack([predicted(judge, enlarged(half)) for half in middle.chunk(2, dim=3)], axis=1)
     wanted = labels.numpy()
     right, swapped = (sides == wanted).all(1), (sides == wanted[:, ::-1]).all(1)
