@@ -2,8 +2,8 @@
 
 Each picture, 64 x 64, has two real images of Fashion-MNIST side by side, "bag left of ankle boot"; the same words in the other order
 describe another picture. Two generators of one size are trained in the same way on the same pictures; they differ in the rotary rows of the
-caption only (identity: no rotation; zero: as in LlamaGen, where queries and keys of the caption vanish). Measured on generated pictures: the
-share with the right things on both sides, and with the right things on the wrong sides, as a CNN sees the halves.
+caption only (identity: no rotation; zero: as in LlamaGen, where queries and keys of the caption vanish). Measured on generated pictures:
+the share with the right things on both sides, and with the right things on the wrong sides, as a CNN sees the halves.
 
     python benchmarks/word_order.py --data path/to/fashion_mnist --steps 4000
 """
