@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 
 import pytest
 import torch
@@ -21,6 +22,12 @@ settings.load_profile("fixed")
 def pytest_configure(config):
     config.addinivalue_line("markers", "golden(*patterns): recorded tensors that this test compares, all of them")
     config.addinivalue_line("markers", "slow: takes many seconds; `-m 'not slow'` leaves it out, the whole suite runs it")
+
+
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """Ctrl-C is Python's own in every test, however pytest was started and whatever a command before left behind."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -177,5 +177,5 @@ def test_a_run_folder_of_training_is_a_pretrained_source(tmp_path, named):
 
 def test_a_run_folder_without_its_tokenizer_says_so(tmp_path):
     save_model(timm.create_model("bigr_nano", depth=2).generator, tmp_path / "model")
-    with pytest.raises(FileNotFoundError, match=r"tokenizer has no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer holds no model .it has no config\.json"):
         timm.create_model("bigr_nano", depth=2, pretrained=True, pretrained_cfg_overlay={"file": str(tmp_path)})
