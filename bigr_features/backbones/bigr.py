@@ -242,7 +242,7 @@ def _create_backbone(arch: str, pretrained: bool, **kwargs) -> BiGRBackbone:
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: BiGRBackbone) -> dict[str, Tensor]:
-    """A whole model's weights, fitted to this model's parts, channels and grid; what then still differs is an error that names it."""
+    """A whole model's weights, fitted to this model's parts, channels and grid; raises ValueError for entries that still do not fit."""
     state = drop_generative_entries(dict(state_dict), model)
     if "head.weight" in state and len(state["head.weight"]) != model.num_classes:
         log.warning(

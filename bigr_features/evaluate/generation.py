@@ -74,15 +74,15 @@ class MetricSettings:
     manifold_images : int
         Reference images, drawn once, that these four see; ADM has 10,000.
     kid_subsets, kid_subset_size : int
-        Of the kernel distance; 0 for the size: 1,000, or all images where there are fewer.
+        Number and size of the subsets of the kernel distance; size 0 for 1,000, or all images where there are fewer.
     score_block : int
         Images of a block of the Inception score, after shuffling.
     few_samples : bool
         Give Frechet distances also of fewer than 2 D images, where bias is most of them.
     resamples : int
-        Of each bootstrap interval; 0 for none.
+        Bootstrap resamples per interval; 0 for none.
     seed : int
-        Of resamples, subsets, and the choice of reference images.
+        Seed of resamples, subsets, and the choice of reference images.
     """
 
     k: int = 3

@@ -246,7 +246,7 @@ def extract_to_store(
     rank, world_size : int
         This process makes every world_size-th shard, beginning with number `rank`. Ranks share the folder and nothing else.
     progress : bool
-        Show a progress bar, with images a second and the time left.
+        Show a progress bar, with images per second and the time left.
 
     Returns
     -------

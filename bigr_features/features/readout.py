@@ -50,7 +50,7 @@ class Readout:
     seed: int = 0
 
     def resolved(self, model: nn.Module) -> Readout:
-        """The same with its layers named from 0, each once; ValueError for what this model cannot give."""
+        """A copy with 0-based layer indices, each once; raises ValueError for what this model cannot give."""
         if isinstance(model, Baseline) and self.layers is None:
             return replace(self, layers=(HEAD,)).resolved(model)
         if self.layers and HEAD in self.layers:

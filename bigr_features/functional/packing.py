@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def packed_size(num_tokens: int, code_dim: int) -> int:
-    """Bytes an image."""
+    """Bytes per image."""
     return -(-num_tokens * code_dim // 8)
 
 

@@ -44,7 +44,7 @@ def fit_binarizer(kind: str, features: np.ndarray, num_bits: int | None = None, 
     num_bits : int, optional
         K, by default D. "itq" takes 1..min(D, n - 1), "sign" only D.
     iterations, seed : int
-        Of the rotation.
+        Iterations and seed of the rotation.
 
     Returns
     -------

@@ -184,7 +184,7 @@ def broken(text: str, size: int, width: int) -> list[str]:
     ----------
     text : str
     size, width : int
-        Of the letters and of the lines, in pixels.
+        Size of the letters and width of the lines, pixels.
     """
     if _length(text, size) <= width:
         return [text]

@@ -93,7 +93,7 @@ def cluster_scores(
     max_items : int
         Items drawn for the scores, whose cost grows with the square of their number.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def _purity(x: np.ndarray, labels: np.ndarray, queries: np.ndarray, n_neighbors:
 
     found = NearestNeighbors(n_neighbors=n_neighbors + 1).fit(x).kneighbors(x[queries], return_distance=False)  # (q, k + 1)
     itself = found == queries[:, None]
-    itself[~itself.any(1), -1] = True  # among many copies an item need not find itself: then the farthest goes
+    itself[~itself.any(1), -1] = True  # an item with many copies may not be among its own neighbours: drop the farthest one
     others = found[~itself].reshape(len(queries), n_neighbors)
     return float((labels[others] == labels[queries, None]).mean())
 

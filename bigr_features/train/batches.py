@@ -44,7 +44,7 @@ def read_ahead(read: Callable[[T], U], wanted: Iterable[T], ahead: int = 2) -> I
 def image_batches(images: ImageSet, sampler: Iterable[SampledBatch], device, num_workers: int = 0) -> Iterator[tuple[Tensor, SampledBatch]]:
     """Images (B, C, S, S) in [0, 1], channels last; view 1 is the mirror image.
 
-    Others of the batch take the places of unreadable images, so that every batch is full.
+    Unreadable images are replaced by others of the batch, so that every batch is full.
 
     Raises
     ------

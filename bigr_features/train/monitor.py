@@ -60,7 +60,7 @@ class Monitor:
         last_good: int | None,
         more: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Log what `read` gives, with the learning rate, images a second, and `more`, after `check`."""
+        """Log what `read` gives, with the learning rate, images per second, and `more`, after `check`."""
         self.check(last_good)
         values = self.read() | {"learning_rate": optimizer.param_groups[0]["lr"], **(more or {})}
         values["images_per_second"] = values["steps_per_second"] * batch_size
@@ -68,7 +68,7 @@ class Monitor:
         return values
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, and steps a second."""
+        """Means since the last reading, and steps per second."""
         means = mean_over_processes(self.accelerator, torch.stack([self.totals[name] / self.counts[name] for name in self.totals]))
         result = dict(zip(self.totals, means.tolist(), strict=True))
         result["steps_per_second"] = self.counts["loss"] / (time.perf_counter() - self.since)
