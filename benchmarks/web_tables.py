@@ -24,7 +24,7 @@ def web_section(read: Callable, table: Callable, made_by: Callable) -> str:
     load = result["load_average_before"]
     parts = [
         f"A gallery of {result['pictures']:,} small pictures behind `bigr serve`, one thread. The load average was {load:g} when it "
-        "began: these are the waits of a busy machine, and CPU seconds stand beside them.",
+        f"began on {result['environment']['cores']} cores; CPU seconds do not depend on it.",
         table(["seconds", "median", "95 %", "longest"], rows),
         f"A query takes {1000 * result['query_by_id_cpu_seconds']:.0f} ms of the server's CPU. The page is "
         f"{result['page_bytes'] / 1000:.0f} kB without pictures.",
