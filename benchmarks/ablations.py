@@ -12,14 +12,12 @@ images.
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from row_columns import BY_TITLE, read_rows
 from row_options import add_options, row_files, settle
-from row_shared import Shared
+from row_shared import run_rows
 from systems import BIGR, SYSTEMS, System
 from uniformity_row import Row
 
@@ -106,14 +104,8 @@ TABLES = (
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_arguments()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    shared = Shared(args)
-    for seed in [] if args.table else args.seed:
-        for name in args.only:
-            Row(shared, name, SYSTEMS_HERE[name], seed, parts_of(name)).run()
+    run_rows(args, lambda shared, name, seed: Row(shared, name, SYSTEMS_HERE[name], seed, parts_of(name)).run())
     print(write_report(args.out, row_files(args)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,3 +45,9 @@ def pooled_features(network: nn.Sequential, images: Tensor) -> np.ndarray:
     """Features (n, 128): the last convolution's activations, averaged over the image."""
     until_pool = network[:-3]
     return torch.cat([until_pool(batch).mean((2, 3)) for batch in images.split(500)]).double().numpy()
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The option that names the images, of both benchmarks on captions."""
+    text = "Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist"
+    parser.add_argument("--source", "--data", dest="data", required=True, help=text)

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -171,3 +172,14 @@ def of_training(args, steps: int) -> dict:
     every = max(1, min(500, steps // 4))
     rows = {"validate_every": every, "checkpoint_every": every, "validation": min(1_000, (args.limit or 10**9) // 10)}
     return {**rows, "precision": args.precision, "trackers": (), "device": "cpu", "threads": args.threads}
+
+
+def run_rows(args, run: Callable[[Shared, str, int], None]) -> None:
+    """Call `run` with what rows share, a name and a seed, for each that is asked for; nothing if the table alone is."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    shared = Shared(args)
+    for seed in [] if args.table else args.seed:
+        for name in args.only:
+            run(shared, name, seed)

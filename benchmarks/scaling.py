@@ -12,13 +12,11 @@ what is there, and says what is missing. Tokenizers are trained once for each co
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
-import torch
 from row_columns import BY_TITLE, read_rows
 from row_options import add_options, row_files, settle
-from row_shared import Shared
+from row_shared import run_rows
 from systems import BIGR, CODE_DIM, System
 from uniformity_row import Row
 
@@ -40,14 +38,8 @@ POINTS = {f"{size}_k{code_dim}": (size, code_dim) for code_dim in CODE_DIMS for 
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_arguments()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    shared = Shared(args)
-    for seed in [] if args.table else args.seed:
-        for name in args.only:
-            Row(shared, name, point(*POINTS[name]), seed, PARTS).run()
+    run_rows(args, lambda shared, name, seed: Row(shared, name, point(*POINTS[name]), seed, PARTS).run())
     print(write_report(args.out, row_files(args)))
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from classifier import EPOCHS, pooled_features, predicted, train_classifier
+from classifier import EPOCHS, add_source, pooled_features, predicted, train_classifier
 from torch import Tensor, nn
 
 import bigr_features
@@ -81,13 +81,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--source",
-        "--data",
-        dest="data",
-        required=True,
-        help="Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist",
-    )
+    add_source(parser)
     parser.add_argument("--model", default="bigr_nano_t2i.fashion_mnist")
     parser.add_argument("--weights", type=Path, help="weights instead of those that ship: what `bigr train` or `bigr export` wrote")
     parser.add_argument("--model-args", nargs="*", default=[], help="arguments of timm.create_model that --weights were trained with")

@@ -25,11 +25,9 @@ A training of 2,000 steps of 64 images, the default for all five, takes about 30
 from __future__ import annotations
 
 import argparse
-import logging
 
-import torch
 from row_options import add_options, row_files, settle
-from row_shared import Shared
+from row_shared import run_rows
 from systems import SYSTEMS
 from uniformity_report import write_report
 from uniformity_row import Row
@@ -38,14 +36,8 @@ SEEDS = [0, 1, 2]
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_arguments()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    shared = Shared(args)
-    for seed in [] if args.table else args.seed:
-        for name in args.only:
-            Row(shared, name, SYSTEMS[name], seed).run(args.parts)
+    run_rows(args, lambda shared, name, seed: Row(shared, name, SYSTEMS[name], seed).run(args.parts))
     print(write_report(args.out, row_files(args), list(SYSTEMS), len(args.seed) if args.trial else len(SEEDS)))
 
 

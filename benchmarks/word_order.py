@@ -21,7 +21,7 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from classifier import EPOCHS, predicted, train_classifier
+from classifier import EPOCHS, add_source, predicted, train_classifier
 from torch import Tensor, nn
 
 import bigr_features  # noqa: F401  (registers the models)
@@ -83,13 +83,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--source",
-        "--data",
-        dest="data",
-        required=True,
-        help="Fashion-MNIST: its Hub id, a folder in the same layout, or sample:fashion_mnist",
-    )
+    add_source(parser)
     parser.add_argument("--canvas", type=int, choices=(SIZE, 2 * SIZE), default=2 * SIZE, help="side of a picture (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
