@@ -15,7 +15,7 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from row_columns import BY_TITLE, read_rows
+from row_columns import BY_TITLE, rows_and_missing
 from row_options import add_options, row_files, settle
 from row_shared import run_rows
 from systems import BIGR, SYSTEMS, System
@@ -130,8 +130,7 @@ def write_report(folder: Path, files: list[Path]) -> str:
     ValueError
         For rows that cannot be compared; see `row_columns.read_rows`.
     """
-    rows = {row["system"]: row for row in read_rows(files) if row["seed"] == SEEDS[0]}
-    missing = [name for name in SYSTEMS_HERE if not set(parts_of(name)) <= set(rows.get(name, {"parts": {}})["parts"])]
+    rows, missing = rows_and_missing(files, SEEDS[0], {name: parts_of(name) for name in SYSTEMS_HERE})
     if not rows:
         return f"{folder} has no lines yet; missing: {', '.join(missing)}."
     settings = next(iter(rows.values()))["settings"]

@@ -86,3 +86,9 @@ def read_rows(files: list[Path]) -> list[dict]:
                 "their numbers cannot stand side by side: take one --kept folder for all."
             )
     return rows
+
+
+def rows_and_missing(files: list[Path], seed: int, parts: dict[str, tuple[str, ...]]) -> tuple[dict[str, dict], list[str]]:
+    """The rows of a seed by name, and the names whose parts are not all there."""
+    rows = {row["system"]: row for row in read_rows(files) if row["seed"] == seed}
+    return rows, [name for name, wanted in parts.items() if not set(wanted) <= set(rows.get(name, {"parts": {}})["parts"])]

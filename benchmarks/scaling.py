@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from row_columns import BY_TITLE, read_rows
+from row_columns import BY_TITLE, rows_and_missing
 from row_options import add_options, row_files, settle
 from row_shared import run_rows
 from systems import BIGR, CODE_DIM, System
@@ -58,8 +58,7 @@ def write_report(folder: Path, files: list[Path]) -> str:
     ValueError
         For rows that cannot be compared; see `row_columns.read_rows`.
     """
-    rows = {row["system"]: row for row in read_rows(files) if row["seed"] == SEEDS[0]}
-    missing = [name for name in POINTS if not set(PARTS) <= set(rows.get(name, {"parts": {}})["parts"])]
+    rows, missing = rows_and_missing(files, SEEDS[0], dict.fromkeys(POINTS, PARTS))
     if not rows:
         return f"{folder} has no points yet; missing: {', '.join(missing)}."
     points = [{"name": name, "size": size, "code_dim": k, **_numbers(rows[name])} for name, (size, k) in POINTS.items() if name in rows]
