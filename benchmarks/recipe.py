@@ -68,6 +68,7 @@ CHANGES = {
     "flips_0.05": Change("5 % of the bits that the trunk sees turned over", {"bit_flips": 0.05}),
     "flips_0.1": Change("10 % of the bits that the trunk sees turned over", {"bit_flips": 0.1}),
     "crops": Change("ten crops and flips of an image", views="ten_crop"),
+    "augmented": Change("the image, its mirror image, eight random crops in other colours (SimCLR's)", views="augmented"),
     "wide": Change("4 blocks of width 208 instead of 8 of 144", model={"depth": 4, "width": 208}),
     "deep": Change("12 blocks of width 112 instead of 8 of 144", model={"depth": 12, "width": 112}),
     "rate_2e-3": Change("twice the learning rate", {"learning_rate": 2e-3}),

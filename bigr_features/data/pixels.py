@@ -7,9 +7,10 @@ import io
 import numpy as np
 from PIL import Image
 
+from .augmentation import augmented
 from .modes import upright
 
-VIEWS = {"center": 1, "flip": 2, "ten_crop": 10}
+VIEWS = {"center": 1, "flip": 2, "ten_crop": 10, "augmented": 10}
 TEN_CROP_MARGIN = 1.1
 THIN = 16  # a picture whose long side is more than so many short sides is cut before it is resized
 LOSSLESS = 64  # small pictures up to so many pixels a side are kept as they are
@@ -59,9 +60,10 @@ def views_of(pixels: np.ndarray, size: int, views: str = "center") -> np.ndarray
         Square images of side `side_for(size, views)`.
     size : int
         Side S of a view.
-    views : "center", "flip" or "ten_crop"
+    views : "center", "flip", "ten_crop" or "augmented"
         The image; the image and its mirror image; the four corners and the centre of an image that is 1.1 times as large, then
-        the mirror images of the five (arXiv:2406.06525).
+        the mirror images of the five (arXiv:2406.06525); the image, its mirror image and eight random crops with changed colours
+        (`augmentation.augmented`).
 
     Returns
     -------
@@ -76,7 +78,11 @@ def views_of(pixels: np.ndarray, size: int, views: str = "center") -> np.ndarray
         crops = [pixels]
     if views != "center":
         crops += [crop[:, :, ::-1] for crop in crops]
-    return np.stack(crops, axis=1)
+    plain = np.stack(crops, axis=1)
+    if views != "augmented":
+        return plain
+    drawn = [augmented(image, VIEWS[views] - len(crops)) for image in pixels]
+    return np.concatenate([plain, np.stack(drawn)], axis=1) if drawn else plain.repeat(VIEWS[views] // len(crops), axis=1)
 
 
 def side_for(size: int, views: str) -> int:

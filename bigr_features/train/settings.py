@@ -210,7 +210,7 @@ class EncodeConfig:
     split : str
         Split of the source.
     views : str
-        center, flip (image and mirror image) or ten_crop (five crops and their mirror images).
+        center, flip (and mirror image), ten_crop (five crops and their mirror images) or augmented (flip, and eight crops in other colours).
     sample_bits : bool
         Draw Bernoulli bits instead of thresholding at 0.5.
     limit : int, optional
@@ -239,7 +239,7 @@ class EncodeConfig:
     source: str
     out: Path
     split: str = "train"
-    views: Literal["center", "flip", "ten_crop"] = "center"
+    views: Literal["center", "flip", "ten_crop", "augmented"] = "center"
     sample_bits: bool = False
     limit: int | None = None
     labels: bool = True
@@ -301,7 +301,7 @@ class TrainConfig(RunSettings):
     bit_flips : float
         Probability that the trunk sees a bit of a visible token turned over (a denoising autoencoder); 0 for none. Of models on bits.
     two_view_weight : float
-        Weight of a term that makes pooled features of two views of an image (flip, ten_crop) alike (VICReg, arXiv:2105.04906); 0 for none.
+        Weight of a term that makes pooled features of two of an image's views alike (VICReg, arXiv:2105.04906); 0 for none.
     two_view_layer : int, optional
         0-based block whose features that term sees; the middle block by default. A batch holds half as many images then, each twice.
     timesteps_per_token : int

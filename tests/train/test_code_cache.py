@@ -32,7 +32,7 @@ def config(tokenizer_folder, tmp_path):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("views", ["center", "flip", "ten_crop"])
+@pytest.mark.parametrize("views", ["center", "flip", "ten_crop", "augmented"])
 def test_codes_are_those_of_the_tokenizer(config, views):
     cache = encode(replace(config, views=views))
     tokenizer = load_model(config.tokenizer)
