@@ -210,7 +210,7 @@ class EncodeConfig:
     split : str
         Split of the source.
     views : str
-        center, flip (and mirror image), ten_crop (five crops and their mirror images) or augmented (flip, and eight crops in other colours).
+        center, flip (and mirror image), ten_crop (five crops and their mirror images), augmented (flip, and eight crops in other colours).
     sample_bits : bool
         Draw Bernoulli bits instead of thresholding at 0.5.
     limit : int, optional

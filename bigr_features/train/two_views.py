@@ -79,7 +79,8 @@ def check_views(config: TrainConfig, num_views: int, num_processes: int) -> None
         return
     if num_views < 2:
         raise ValueError(
-            f"two_view_weight={weight} needs two views of an image, but these have one; encode them with --views flip, ten_crop or augmented."
+            f"two_view_weight={weight} needs two views of an image, but these have one; encode them with --views flip, "
+            "ten_crop or augmented."
         )
     if config.fsdp:
         raise ValueError("two_view_weight does not work with fsdp yet; leave one of them out.")
