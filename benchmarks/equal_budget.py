@@ -108,12 +108,12 @@ def features_of(args: argparse.Namespace, images: Images) -> tuple[dict[str, tup
     facts |= {"weights_sha256": fingerprint(model), "parameters": sum(p.numel() for p in model.parameters())}
     if row == "bits":
         facts["parameters"] = sum(p.numel() for p in model.tokenizer.parameters())
-    found = {split: read_out(model, images.pixels[split], row) for split in images.pixels}
+    found = {split: read_out(model, images.pixels[split], row, args.layers) for split in images.pixels}
     return {name: (found["train"][name], found["test"][name]) for name in found["train"]}, facts
 
 
 @torch.no_grad()
-def read_out(model: nn.Module, pixels: np.ndarray, row: str) -> dict[str, np.ndarray]:
+def read_out(model: nn.Module, pixels: np.ndarray, row: str, layers: list[int] | None = None) -> dict[str, np.ndarray]:
     """Features (n, D) of images by the name of a candidate; the inputs of a chunk of images lie in memory at a time."""
     parts: list[dict[str, np.ndarray]] = []
     for chunk in np.array_split(np.arange(len(pixels)), max(1, len(pixels) // CHUNK)):
@@ -124,7 +124,7 @@ def read_out(model: nn.Module, pixels: np.ndarray, row: str) -> dict[str, np.nda
             features = [model.forward_head(model.forward_features(batch), pre_logits=True) for batch in inputs.split(100)]
             parts.append({"pooled": torch.cat(features).numpy()})
         else:
-            parts.append(extract_features(model, inputs, pooling=("mean", "quarters"), progress=False))
+            parts.append(extract_features(model, inputs, layers=layers, pooling=("mean", "quarters"), progress=False))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -242,6 +242,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", metavar="NAME[=WEIGHTS]", help=f"of the rows {', '.join(NEED_MODEL)}")
     parser.add_argument("--images-seen", type=int, help="of the row bigr: sequences that its training saw")
     parser.add_argument("--core-seconds", type=float, help="of the row bigr: processor time of its training")
+    parser.add_argument(
+        "--layers", nargs="+", type=int, help="among which held-out images choose: 0-based, negative from the end (default: all)"
+    )
     parser.add_argument("--centres", type=int, default=1600, help="of the row kmeans (default: %(default)s)")
     parser.add_argument("--holdout", type=float, default=0.2, help="share of the training images that chooses (default: %(default)s)")
     add_training_options(parser)

@@ -102,7 +102,7 @@ def test_two_views_by_lightly(benchmark, tmp_path):
 def test_rows_are_made_by_one_command_each_and_compared(benchmark, options, tmp_path, monkeypatch, capsys):
     module = benchmark("equal_budget")
     for row in (["pixels"], ["mae"], ["bigr", "--model", "bigr_nano.fashion_mnist", "--images-seen", "32"]):
-        monkeypatch.setattr(sys, "argv", options("--row", *row))
+        monkeypatch.setattr(sys, "argv", options("--layers", "7", "--row", *row))
         module.main()
     printed = capsys.readouterr().out
     assert "not there yet: simclr, supervised, random, bits, kmeans, imagenet" in printed
