@@ -187,11 +187,13 @@ def check_generator(name: str, weights: Path | None) -> None:
     """Raise ValueError for a model that does not generate, or has no weights; nothing is loaded."""
     import timm
 
+    from .models import weights_there
+
     known = timm.list_models(module="bigr")
     if name.split(".")[0] not in known:
         raise ValueError(f"--model {name} is no generator; choose one of {', '.join(known)}.")
     if weights is None and not timm.is_model_pretrained(name):
-        raise ValueError(f"{name} has no weights of its own; name a model that has, or give --weights.")
+        raise ValueError(f"{name} has no weights of its own; {weights_there(name)}, or give --weights.")
     if weights is not None and not Path(weights).exists():
         raise FileNotFoundError(f"--weights {weights} is not there.")
 

@@ -71,7 +71,7 @@ def build(config: WeightsOptions, model: str, seed: int = 0):
         raise ValueError("--random and --weights were both given; give one of them.")
     pretrained = not config.random and not config.weights
     if pretrained and model not in BASELINES and ":" not in model and not timm.is_model_pretrained(model):
-        raise ValueError(f"{model} has no pretrained weights; name a model that has, or give --weights PATH or --random.")
+        raise ValueError(f"{model} has no pretrained weights; {weights_there(model)}, or give --weights PATH or --random.")
     if config.random:
         log.warning("RANDOM weights: the features of %s say nothing about a trained model", model)
         torch.manual_seed(seed)
@@ -81,6 +81,18 @@ def build(config: WeightsOptions, model: str, seed: int = 0):
     from ..backbones.weights import load_weights
 
     return load_weights(model, config.weights, **arguments)
+
+
+def weights_there(model: str) -> str:
+    """What to name in place of weights that are not there: those of the same architecture, the likeliest ones of many."""
+    import timm
+
+    from .help import near
+
+    name, _, tag = model.partition(".")
+    known = timm.list_pretrained(f"{name}.*")
+    found = near(model, known) or known[:3] if tag else known[:3]
+    return f"there {'is' if len(found) == 1 else 'are'} {', '.join(found)}" if found else "name a model that has"
 
 
 def parse_arguments(pairs: tuple[str, ...]) -> dict:

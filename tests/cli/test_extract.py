@@ -94,13 +94,17 @@ def test_the_shipped_model_and_any_timm_model(tmp_path):
         ("--model bigr_nano --random --rank 1 --world-size 2 --ray 2", "Ray spreads the work itself"),
         ("--model bigr_nano --random --layers 8", "layer 8 is out of range"),
         ("--model bigr_nano --random --source nowhere/at/all", "there is no file or folder"),
-        ("--model test_vit3 --out x", "has no pretrained weights"),
+        ("--model test_vit3 --out x", "has no pretrained weights; there is test_vit3.r160_in1k, or give --weights PATH"),
+        (
+            "--model bigr_nano.fashion_mnst --out x",
+            "no pretrained weights; there are bigr_nano.fashion_mnist, bigr_nano.fashion_mnist_uncond",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(args, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = [] if "--source" in args else ["--source", "sample:digits"]
-    monkeypatch.setattr("timm.is_model_pretrained", lambda name: name != "test_vit3")
+    monkeypatch.setattr("timm.is_model_pretrained", lambda name: name not in ("test_vit3", "bigr_nano.fashion_mnst"))
     with pytest.raises(SystemExit) as ended:
         main(["extract", "--out", "x", *source, *shlex.split(args)])
     assert message in ended.value.code
