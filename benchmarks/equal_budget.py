@@ -27,6 +27,7 @@ from feature_sets import build, weights_of
 from kmeans_patches import KMeansPatches
 from peer_objectives import METHODS
 from peers import VIT_NANO
+from recipe_tables import ROWS, paired
 from torch import nn
 from train_peer import SIZE, add_training_options, train
 
@@ -44,17 +45,6 @@ log = logging.getLogger("equal_budget")
 RESULTS = Path(__file__).parent / "results"
 PROBE = LinearProbe(Cs=(1e-4, 1e-3, 0.01, 0.1, 1.0))
 CHUNK = 2_000  # images of which a model's inputs lie in memory at once
-ROWS = {
-    "bigr": "BiGR",
-    "mae": "masked autoencoder",
-    "simclr": "SimCLR",
-    "supervised": "supervised (ceiling)",
-    "random": "random weights",
-    "pixels": "raw pixels",
-    "bits": "tokenizer's bits",
-    "kmeans": "k-means of patches",
-    "imagenet": "trained on ImageNet",
-}
 NEED_MODEL = ("bigr", "bits", "imagenet")
 
 
@@ -210,16 +200,6 @@ def table(folder: Path) -> str:
                 lines.append(f"BiGR - masked autoencoder, {key}: {100 * difference:+.1f} points ({_range(interval)})")
     missing = [name for name in ROWS if name not in {row["row"] for row in found}]
     return "\n".join(lines + ([f"not there yet: {', '.join(missing)}"] if missing else []))
-
-
-def paired(ours: dict, theirs: dict, count: int, resamples: int = 10_000, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Difference of two accuracies on the same test images, and its 95 % interval by resampling images."""
-    right = [np.unpackbits(np.frombuffer(base64.b64decode(row["right"]), np.uint8))[:count].astype(np.int8) for row in (ours, theirs)]
-    difference = right[0] - right[1]
-    shares = [(difference == 1).mean(), (difference == -1).mean()]
-    draws = np.random.default_rng(seed).multinomial(count, [*shares, max(0.0, 1 - sum(shares))], size=resamples)
-    low, high = np.quantile((draws[:, 0] - draws[:, 1]) / count, (0.025, 0.975))
-    return float(difference.mean()), (float(low), float(high))
 
 
 def _range(interval) -> str:

@@ -260,7 +260,8 @@ def table(folder: Path) -> str:
             f"{row['bits']:>3}  {row['name']:32} {row['seeds']:>5}  {cells[0]}  {cells[1]}  {np.mean(row['best_knn']):6.2f}  "
             f"{row['core_minutes']:8.1f}"
         )
-    write_json(folder / "recipe.json", {"benchmark": "recipe", "protocol": runs[0]["protocol"], "budget": runs[0]["budget"], "rows": rows})
+    made = {"benchmark": "recipe", "protocol": runs[0]["protocol"], "budget": runs[0]["budget"]}
+    write_json(folder / "recipe.json", {**made, "rows": rows, "files": [path.stem for path in sorted(folder.glob("k*_seed*.json"))]})
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from recipe_tables import recipe_sections
 from speed_tables import MEASURED as TIMED
 from speed_tables import beside_plain_section
 from system_tables import ABLATIONS, SCALING, UNIFORMITY, ablations_section, scaling_section, uniformity_section
@@ -51,9 +52,8 @@ def made_by(*names: str) -> str:
     lines = []
     for name in names:
         about = read(name)["environment"]
-        machine = f"{about['cpu']}, {about['cores']} cores, torch {about['versions']['torch']}"
-        instructions = about.get("instruction_sets")
-        machine += f", {' '.join(instructions)}" if instructions else ""
+        instructions = " ".join(about.get("instruction_sets", ()))
+        machine = ", ".join(filter(None, [about["cpu"], f"{about['cores']} cores", f"torch {about['versions']['torch']}", instructions]))
         lines.append(f"[{name}.json](results/{name}.json): `{about['command']}` ({machine}; {about['date']})")
     return "  \n".join(lines)
 
@@ -354,6 +354,7 @@ def clusters_section() -> str:
 SECTIONS: list[tuple[str, Callable[[], str]]] = [
     ("What are the features worth?", features_section),
     ("What does training bring, and how fast?", training_section),
+    *recipe_sections(read, table, percent, made_by),
     ("How well do images find their like?", retrieval_section),
     ("What do opening, adding and removing cost?", life_section),
     ("How good are generated images?", generation_section),

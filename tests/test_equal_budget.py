@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib
 import json
 import sys
@@ -112,14 +113,14 @@ def test_rows_are_made_by_one_command_each_and_compared(benchmark, options, tmp_
     assert rows["mae"]["core_seconds"] > 0
     assert rows["bigr"]["best"]["holdout_accuracy"] >= rows["bigr"]["mean"]["holdout_accuracy"]
     for row in rows.values():
-        right = np.unpackbits(np.frombuffer(module.base64.b64decode(row["mean"]["right"]), np.uint8))[: row["dataset"]["test"]]
+        right = np.unpackbits(np.frombuffer(base64.b64decode(row["mean"]["right"]), np.uint8))[: row["dataset"]["test"]]
         assert right.mean() == pytest.approx(row["mean"]["accuracy"])
 
 
 def test_a_paired_difference_by_hand(benchmark):
     module = benchmark("equal_budget")
     right = np.array([[1] * 60 + [0] * 40, [1] * 40 + [0] * 60], bool)
-    rows = [{"right": module.base64.b64encode(np.packbits(one)).decode()} for one in right]
+    rows = [{"right": base64.b64encode(np.packbits(one)).decode()} for one in right]
     difference, (low, high) = module.paired(*rows, 100)
     assert difference == pytest.approx(0.2)
     assert 0.11 < low < 0.14

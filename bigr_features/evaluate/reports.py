@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..functional.precision import instruction_sets
 from ..storage.json_files import write_json as write_json  # results are written with it
 from .metrics import class_accuracies, top_k_correct
 
@@ -125,6 +126,7 @@ def environment(packages: tuple[str, ...] = ("bigr-features", "torch", "timm", "
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
+        "instruction_sets": instruction_sets(),
         "versions": {name: _version(name) for name in packages},
     }
 
