@@ -63,6 +63,37 @@ def beside_plain_section(table: Callable, number: Callable, made_by: Callable) -
     )
 
 
+def presets_of_sampling(table: Callable, number: Callable, percent: Callable, made_by: Callable) -> str:
+    """The table of sampling_presets.json; nothing without it."""
+    path = RESULTS / "sampling_presets.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text())
+    rows = [
+        [
+            row["name"],
+            row.get("order", "entropy"),
+            str(row["images"]),
+            f"{1e3 * row['cpu_seconds_per_image']:.0f}",
+            f"{row['of_plain']:.3f}",
+            number(row["frechet"], row["frechet_interval"]),
+            percent(row["recognised"], row["recognised_interval"]),
+        ]
+        for row in found["presets"]
+    ]
+    return "\n\n".join(
+        [
+            "Presets of `bigr generate` with `bigr_nano.fashion_mnist`, 50 images at a time, fp32, one thread, decoder included. fast and "
+            f"fastest were chosen among {len(found['candidates'])} candidates by the Frechet distance of "
+            f"{found['protocol']['choice_images']} images each, of another seed, to training images; here are distances to test images. "
+            "They fall with the number of images, so compare rows of equal numbers. *Of plain*: time over that of the paper's algorithm "
+            "done plainly.",
+            table(["preset", "order", "images", "CPU ms an image", "of plain", "Frechet distance", "recognised, %"], rows),
+            made_by("sampling_presets"),
+        ]
+    )
+
+
 def draw(path: Path) -> None:
     """Bars of the ratios, a panel a part."""
     import matplotlib
