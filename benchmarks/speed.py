@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,13 @@ import numpy as np
 import torch
 from plain_bigr import PlainBiGR
 
-from bigr_features import BiGR, LinearProbe
+from bigr_features import BiGR, LinearProbe, extract_features
+from bigr_features.data import load_sample
 from bigr_features.evaluate.reports import environment, write_json
-from bigr_features.functional.inference import autocast
+from bigr_features.features.inputs import model_inputs
+from bigr_features.features.int8 import Computing, Int8Layers
+from bigr_features.features.precision import neighbours_kept
+from bigr_features.functional.inference import autocast, in_chunks
 from bigr_features.functional.precision import instruction_sets
 from bigr_features.models.config import GeneratorConfig
 from bigr_features.models.presets import preset_configs
@@ -162,20 +167,55 @@ def extraction(rounds: int, rates: dict[str, float]) -> list[dict]:
         codes = torch.randint(2, (images, config.num_tokens, config.code_dim)).float()
         null = torch.full((images,), config.null_class)
 
-        def of(precision, ours=ours, codes=codes, config=config):
-            with autocast(CPU, precision):
+        layers = Int8Layers(ours)
+
+        def of(precision, ours=ours, codes=codes, config=config, layers=layers):
+            with layers.running() if precision == "int8" else nullcontext(), autocast(CPU, "fp32" if precision == "fp32" else "bf16"):
                 return ours.hidden_states(codes, layers=[config.depth - 1])[0]
 
         def plainly(plain=plain, codes=codes, null=null):
             return plain.hidden(codes, null)
 
         expected = plainly()
-        cosines = {p: torch.nn.functional.cosine_similarity(of(p).float().mean(1), expected.mean(1)).min().item() for p in rates}
-        calls = {"plain, fp32": plainly, "ours, fp32": lambda of=of: of("fp32"), "ours, bf16": lambda of=of: of("bf16")}
-        floors = {call: trunk_gmac(config, images) / rates[call[-4:]] for call in calls}
-        facts = {"images": images, "cosine_fp32": cosines["fp32"], "cosine_bf16": cosines["bf16"]}
-        rows += alternated(f"{name}: codes to features", calls, rounds, floors, **facts)
-    return rows
+        precisions = (*rates, "int8")
+        pooled = {p: of(p).float().mean(1) for p in precisions}
+        cosines = {f"cosine_{p}": torch.nn.functional.cosine_similarity(pooled[p], expected.mean(1)).min().item() for p in precisions}
+        calls = {"plain, fp32": plainly, **{f"ours, {p}": lambda p=p, of=of: of(p) for p in precisions}}
+        floors = {call: trunk_gmac(config, images) / rates[call[-4:]] for call in calls if call[-4:] in rates}
+        rows += alternated(f"{name}: codes to features", calls, rounds, floors, images=images, **cosines)
+    return rows + from_images(rounds)
+
+
+def from_images(rounds: int) -> list[dict]:
+    """Images to the nano's trained features, and the share of the 10 nearest neighbours that stays, of images and of the same codes."""
+    import timm
+
+    model = timm.create_model("bigr_nano.fashion_mnist", pretrained=True, num_classes=0).eval()
+    images = model_inputs(load_sample("fashion_mnist").test_images, model)
+    names = ("fp32", "bf16", "int8")
+    computing = Computing(model)
+
+    def of(precision, batch):
+        return extract_features(model, batch, layers=model.feature_layer, dtype=precision, progress=False, batch_size=64)[
+            model.feature_layer
+        ]
+
+    def of_codes(precision, codes):
+        with computing.context({"precision": precision, "rest": "bf16"}):
+            return model.generator.features(codes, model.feature_layer, model.shifted).mean(1).float().numpy()
+
+    codes = in_chunks(model.encode, images, 64)
+    kept: dict[str, dict[str, float | None]] = {"of images": {}, "of the same codes": {}}
+    full = {"of images": {"": of("fp32", images)}, "of the same codes": {"": in_chunks_of(of_codes, "fp32", codes)}}
+    for name in names[1:]:
+        kept["of images"][name] = neighbours_kept(full["of images"], {"": of(name, images)})
+        kept["of the same codes"][name] = neighbours_kept(full["of the same codes"], {"": in_chunks_of(of_codes, name, codes)})
+    calls = {f"ours, {name}": lambda name=name: of(name, images[:64]) for name in names}
+    return alternated("bigr_nano: images to features", calls, rounds, images=64, neighbours_kept=kept, neighbours_among=len(images))
+
+
+def in_chunks_of(function: Callable, precision: str, codes: torch.Tensor) -> np.ndarray:
+    return np.concatenate([function(precision, part) for part in codes.split(64)])
 
 
 def training(rounds: int, rates: dict[str, float]) -> list[dict]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from recipe_tables import recipe_sections
 from speed_tables import MEASURED as TIMED
-from speed_tables import beside_plain_section
+from speed_tables import beside_plain_section, presets_of_sampling
 from system_tables import ABLATIONS, SCALING, UNIFORMITY, ablations_section, scaling_section, uniformity_section
 from table_texts import INTRODUCTION, ODDITIES, RECIPES
 from text_tables import MEASURED, text_section
@@ -245,6 +245,7 @@ def generation_section() -> str:
             f"Class kept when {sweeps['inpainting']['hole']} are drawn anew, % of {sweeps['inpainting']['images']} images:",
             table(["how", "class kept, %"], [[how, percent(row["share"], row["interval"])] for how, row in kept.items()]),
             made_by("sampling_orders", "sampling_orders_unguided", "sampling_orders_chosen", "sampling_quality"),
+            *([presets] if (presets := presets_of_sampling(table, number, percent, made_by)) else []),
         ]
     )
 

@@ -270,7 +270,7 @@ class BiGRBackbone(nn.Module):
         decode_batch : int, optional
             Images decoded at a time, to bound memory; 64 by default, and 1 where seeded images run one by one (`batch_invariant`).
         **settings
-            As in `BiGR.generate`: text, negative_text, seeds or generator, guidance_scale, ..., num_reveal_steps (masked), top_k, ...
+            As in `BiGR.generate`: preset, text, negative_text, seeds or generator, guidance_scale, num_reveal_steps (masked), top_k, ...
         """
         if output not in OUTPUTS:
             raise ValueError(f"output={output!r}; choose one of {', '.join(OUTPUTS)}.")

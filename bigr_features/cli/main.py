@@ -131,7 +131,7 @@ def _starting_point(name: str, settings: type, args: list[str]):
         if preset is not None:
             raise ValueError("both --config and --preset were given, and each names a model; give one of them.")
         return _with_free_model(read_config(settings, config))
-    if preset is None or "preset" not in known:
+    if preset is None or not {"preset", "config"} <= known:  # presets of sampling are read with the other options
         return None
     from ..models.presets import GENERATORS, TOKENIZERS
 

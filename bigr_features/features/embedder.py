@@ -13,11 +13,12 @@ from torch import nn
 from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
 from ..data.reopened import opened
-from ..functional.inference import autocast, evaluating
+from ..functional.inference import evaluating
 from ..functional.pooling import HEAD, layer_and_pooling
 from ..nearest.index import chosen_factory
 from ..nearest.settings import GallerySettings, new_index
 from .inputs import image_transform, preprocessing_of
+from .int8 import Computing, precision_of_call
 from .readout import Readout, check_inputs, read_out
 from .store import identity_of
 
@@ -43,8 +44,8 @@ class Embedder:
         What the gallery calls the model.
     weights : str
         Where its weights come from: "pretrained", "random", a file.
-    dtype : "fp32" or "bf16"
-        Precision of the forward pass.
+    dtype : "fp32", "bf16" or "int8"
+        Precision of the forward pass, as of `extract_features`.
 
     Attributes
     ----------
@@ -70,7 +71,7 @@ class Embedder:
     ):
         self.model, self.settings, self.dtype, self.name = model, settings, dtype, name
         self.device = next(model.parameters()).device
-        autocast(self.device, dtype)
+        self._precision, self._computing = precision_of_call(dtype, model), Computing(model)
         layers = (default_layer(model, name) if layer is None else layer,) if settings.has_features else ()
         self.readout = Readout(layers, (pooling,), bits=settings.takes_bits).resolved(model)
         self.transform, self.mode = image_transform(model)
@@ -137,7 +138,7 @@ class Embedder:
         """Transformed images (b, C, H, W) as `features` (b, D) and/or packed `bits`, the arguments of `Gallery.add` and `search`."""
         check_inputs(images, self.model)
         images = images.to(self.device, next(self.model.parameters()).dtype)
-        with evaluating(self.model), autocast(self.device, self.dtype):
+        with evaluating(self.model), self._computing.context(self._precision):
             found = read_out(self.model, images, self.readout)
         names = {"features": self.readout.names[0] if self.settings.has_features else None, "bits": "bits" if self.readout.bits else None}
         return {part: found[name].cpu().numpy() for part, name in names.items() if name is not None}

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..functional.inference import autocast, evaluating
+from ..functional.inference import evaluating
 from ..functional.packing import unpack_bits
 from ..functional.pooling import feature_name
 from ..functional.progress import progress as progress_of
 from .inputs import pictures_as_inputs
+from .int8 import Computing, precision_of_call
 from .readout import Readout, check_condition, check_inputs, read_out
 
 
@@ -58,8 +59,9 @@ def extract_features(
         Of masks and sampled bits.
     item_seeds : integer array (n,), optional
         What tells items apart for `seed`; 0..n-1 by default. Draws do not depend on batches.
-    dtype : "fp32" or "bf16"
-        Precision of the forward pass: the model's own, or bfloat16 autocast.
+    dtype : "fp32", "bf16" or "int8"
+        Precision of the forward pass: the model's own, bfloat16 autocast, or the linear layers in int8 (on a CPU; the rest in bfloat16
+        where that is faster).
     batch_size : int
         Images a forward pass.
     progress : bool
@@ -94,12 +96,13 @@ def extract_features(
         raise ValueError(f"there are {len(seeds)} item_seeds and {len(images)} images; give one an image.")
     weight = next(model.parameters())
     parts: dict[str, list[np.ndarray]] = {name: [] for name in readout.names}
+    precision, computing = precision_of_call(dtype, model), Computing(model)
     with evaluating(model), progress_of(total=len(images), unit="image", desc="features", shown=progress) as bar:
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             batch = images[rows].to(weight.device, weight.dtype)
             condition = None if given is None else given[rows].to(weight.device)
-            with autocast(weight.device, dtype):
+            with computing.context(precision):
                 found = read_out(model, batch, readout, condition, seeds[rows])
             for name, rows_found in found.items():
                 parts[name].append(rows_found.cpu().numpy())

@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader, read_batches
-from ..functional.inference import autocast, evaluating
+from ..functional.inference import evaluating
+from ..functional.int8 import check_int8
 from ..functional.pooling import HEAD
-from ..functional.precision import CHOICES
 from ..functional.printing import one_line
 from ..functional.progress import progress as progress_of
 from ..storage.manifests import MANIFEST
 from ..storage.shard_writer import ranks_of_environment
 from .inputs import image_transform, preprocessing_of
-from .precision import CHECKED, precision_for, recorded_precision
+from .int8 import Computing
+from .precision import CHOICES, precision_for, recorded_precision
 from .readout import Readout, by_depth, check_condition, check_inputs, read_out
 from .settings import ExtractionSettings
 from .store import STORE, FeatureStore
@@ -66,10 +67,13 @@ class Extraction:
         if settings.batch_size < 1 or settings.num_workers < 0:
             raise ValueError(f"batch_size={settings.batch_size}, num_workers={settings.num_workers}; expected 1 or more, and 0 or more.")
         self.model, self.settings = model, settings
-        self._first: Batch | None = None
+        self._first: list[Batch] | None = None
+        self._computing = Computing(model)
         self.device = next(model.parameters()).device
         if settings.precision not in CHOICES:
             raise ValueError(f"precision={settings.precision!r} is unknown; choose one of {', '.join(CHOICES)}.")
+        if settings.precision == "int8":
+            check_int8(self.device)
         asked = settings.layers, settings.pooling, settings.bits, settings.mask_ratio, settings.sample_bits, settings.seed
         readout = Readout(*asked).resolved(model)
         self.readout = replace(readout, layers=tuple(by_depth(readout.resolved_layers)))
@@ -82,7 +86,7 @@ class Extraction:
         self._check_condition()
         _refuse_older(Path(folder))
         self.writer = self._begin(folder, name or _name_of(model), weights)
-        self.precision = self.writer.manifest["dtype"]
+        self.precision = self.writer.manifest.get("precision") or {"precision": self.writer.manifest["dtype"]}
 
     def _begin(self, folder: str | Path, name: str, weights: str) -> StoreWriter:
         """The writer of the store; all ranks take the precision of the one that began it."""
@@ -154,21 +158,25 @@ class Extraction:
         positions, size = self.writer.positions(shard), self.settings.batch_size
         return (positions[i : i + size] for i in range(0, len(positions), size))
 
-    def _first_features(self, precision: str) -> dict[str, np.ndarray]:
+    def _first_features(self, precision: dict, count: int) -> dict[str, np.ndarray]:
         """Features of the first images, on which precisions are compared."""
         if self._first is None:
-            self._first = self.reader[np.arange(min(CHECKED, len(self.reader.items)))]
+            positions, size = np.arange(min(count, len(self.reader.items))), self.settings.batch_size
+            self._first = [self.reader[positions[i : i + size]] for i in range(0, len(positions), size)]
+        parts = _Parts()
         with evaluating(self.model):
-            return self._features(self._first, precision)
+            for batch in self._first:
+                parts.add(batch, self._features(batch, precision))
+        return parts.features()
 
     @torch.inference_mode()
-    def _features(self, batch: Batch, precision: str) -> dict[str, np.ndarray]:
+    def _features(self, batch: Batch, precision: dict) -> dict[str, np.ndarray]:
         if not len(batch.positions):
             return {}
         check_inputs(batch.images, self.model)
         images = batch.images.to(self.device, next(self.model.parameters()).dtype, non_blocking=True)
         seeds = np.array([int(item[:16], 16) for item in batch.ids], dtype=np.uint64)
-        with autocast(self.device, precision):
+        with self._computing.context(precision):
             found = read_out(self.model, images, self.readout, self._condition_of(batch.positions), seeds)
         return {name: rows.flatten(1).cpu().numpy() for name, rows in found.items()}
 

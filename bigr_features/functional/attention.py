@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_SCORES = 1 << 27  # 256 MiB in bfloat16
+CACHED_SCORES = 1 << 21  # 4 MiB
 
 
 def attention(
@@ -31,9 +32,19 @@ def attention(
     plain = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] > 1
     if not plain or q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] > most_scores:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
-    scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)  # (B, H, S, L)
     if causal:
         visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    images = max(1, CACHED_SCORES // (q.shape[1] * q.shape[2] * k.shape[2]))
+    if torch.is_grad_enabled() or images >= len(q):
+        return _products(q, k, v, visible)
+    own = visible is not None and visible.dim() == 4 and len(visible) > 1
+    some = [slice(start, start + images) for start in range(0, len(q), images)]  # whose scores stay in the processor's cache
+    return torch.cat([_products(q[part], k[part], v[part], visible[part] if own and visible is not None else visible) for part in some])
+
+
+def _products(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    q, k = (q * q.shape[3] ** -0.5).contiguous(), k.contiguous()  # else the product copies k transposed, number by number
+    scores = q @ k.transpose(2, 3)  # (B, H, S, L)
     if visible is not None:
         scores = scores.masked_fill(~visible, -3e38)  # finite, so that a query that sees nothing gives numbers
     return scores.softmax(-1) @ v

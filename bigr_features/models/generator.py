@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..functional import checks
 from ..functional.masking import positions_of
 from ..sampling.captions import Captions
+from ..sampling.presets import preset_settings
 from ..sampling.prompts import batch_captions, images_wanted
 from .config import GeneratorConfig
 from .heads import CategoricalLossTerms, LinearHead, MaskedLanguageHead
@@ -331,6 +332,7 @@ class BiGR(TokenTransformer):
         *,
         text: str | list[str] | Captions | None = None,
         negative_text: str | list[str] | Captions | None = None,
+        preset: str | None = None,
         **settings,
     ) -> Tensor:
         """New codes (B, N, K) or (B, N) for labels (B,), for prompts, or for a batch_size of images without either.
@@ -343,12 +345,16 @@ class BiGR(TokenTransformer):
             Of a model of captions: one prompt for all images (of `seeds` or a batch_size), or one an image.
         negative_text : str or list of str, optional
             What guidance leads away from, in place of the null caption.
+        preset : "exact", "fast" or "fastest", optional
+            Settings of masked sampling by name (`sampling.presets`); those that are named beside it go before, unless they contradict it.
         **settings
 
         Settings are those of `sampling.masked.sample_codes` (masked, bits), `sampling.categorical.sample_codes` (masked, classes) or
         `sampling.autoregressive.sample_codes` (causal).
         """
         self._require_generative("generate")
+        if preset is not None:
+            settings = preset_settings(preset, settings)
         if text is not None or negative_text is not None or self.config.text is not None:
             check_source(self.config.text, labels, text if text is not None else negative_text)
             count = images_wanted(settings)

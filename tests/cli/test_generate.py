@@ -11,6 +11,7 @@ from PIL import Image
 
 from bigr_features.cli import main
 from bigr_features.plots.pictures import read_settings
+from bigr_features.sampling.presets import PRESETS
 
 UNCOND = "--model bigr_nano.fashion_mnist_uncond"
 SAMPLE, OTHER = "sample:fashion_mnist:0", "sample:fashion_mnist:5"
@@ -34,6 +35,16 @@ def _here(tmp_path, monkeypatch):
 
 def command(line: str) -> None:
     main([*line.split(), *FAST])
+
+
+def test_a_preset_is_in_the_file_as_its_settings():
+    one = ["--labels", "3", "--num-per-label", "1", "--device", "cpu"]
+    main(["generate", "--preset", "fastest", "--temperature", "1.1", "--out", "fast.png", *one])
+    settings = read_settings("fast.png")
+    written = {name: list(value) if isinstance(value, tuple) else value for name, value in PRESETS["fastest"].items()}
+    assert settings.items() >= {**written, "temperature": 1.1}.items()
+    with pytest.raises(SystemExit, match="preset='exact' and order='halton' contradict each other"):
+        main(["generate", "--preset", "exact", "--order", "halton", "--out", "never.png", *one])
 
 
 def test_generate_draws_all_classes_and_says_how_in_the_file(tmp_path, capsys):

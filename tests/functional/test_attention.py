@@ -39,6 +39,17 @@ def test_every_kernel_agrees_with_the_formula_and_its_gradient(dtype, tolerance,
         torch.testing.assert_close(ours, expected, rtol=5 * tolerance, atol=5 * tolerance)
 
 
+@pytest.mark.parametrize("which", ["all", "visible", "visible to all"])
+def test_images_at_a_time_change_nothing(which, monkeypatch):
+    q, k, v = vectors(6, 6, torch.bfloat16)
+    visible = {"all": None, "visible": torch.tensor([[True] * 6, [True, False] * 3])[:, None, None], "visible to all": torch.eye(6).bool()}
+    with torch.no_grad():
+        at_once = attention(q, k, v, visible[which])
+        monkeypatch.setattr("bigr_features.functional.attention.CACHED_SCORES", 1)
+        one_by_one = attention(q, k, v, visible[which])
+    torch.testing.assert_close(one_by_one, at_once, rtol=1e-2, atol=1e-2)
+
+
 def test_a_query_that_sees_nothing_gives_finite_numbers():
     q, k, v = vectors(4, 4, torch.bfloat16)
     assert attention(q, k, v, torch.zeros(2, 1, 1, 4, dtype=torch.bool)).isfinite().all()
