@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import fingerprint
-from ..data.item_reader import Batch, ItemReader, read_batches
+from ..data.item_reader import Batch, ItemReader
+from ..data.read_ahead import check_workers, read_batches
 from ..functional.inference import autocast, evaluating
 from ..functional.pooling import HEAD
 from ..functional.precision import CHOICES
@@ -63,8 +64,9 @@ class Extraction:
     """
 
     def __init__(self, model: nn.Module, folder: str | Path, settings: ExtractionSettings, *, name: str = "", weights: str = ""):
-        if settings.batch_size < 1 or settings.num_workers < 0:
-            raise ValueError(f"batch_size={settings.batch_size}, num_workers={settings.num_workers}; expected 1 or more, and 0 or more.")
+        if settings.batch_size < 1:
+            raise ValueError(f"batch_size={settings.batch_size}; expected 1 or more.")
+        check_workers(settings.num_workers)
         self.model, self.settings = model, settings
         self._first: Batch | None = None
         self.device = next(model.parameters()).device
@@ -74,7 +76,8 @@ class Extraction:
         readout = Readout(*asked).resolved(model)
         self.readout = replace(readout, layers=tuple(by_depth(readout.resolved_layers)))
         transform, mode = image_transform(model, settings.image_size)
-        self.reader = ItemReader(settings.source, settings.split, settings.limit, transform, mode, labelled=settings.labels)
+        taken = settings.source, settings.split, settings.limit
+        self.reader = ItemReader(*taken, transform.pixels, mode, labelled=settings.labels, stack=transform.stack)
         items = self.reader.items
         if len(items) == 0:
             raise FileNotFoundError(f"{settings.source} (split {settings.split!r}) holds no image.")

@@ -46,8 +46,9 @@ class ExtractionSettings:
         Images per forward pass.
     shard_size : int
         Images per shard; an interrupted run loses one shard at most.
-    num_workers : int
-        Processes that read images ahead.
+    num_workers : int or str
+        Processes that read images ahead; 0 for none, or auto: measured on the first batches, what is faster of reading between the
+        batches, in a thread beside the model, or in as many processes as keep it busy.
     """
 
     former_names: ClassVar[dict[str, str]] = {"dtype": "precision"}
@@ -67,4 +68,4 @@ class ExtractionSettings:
     image_size: int | None = None
     batch_size: int = 64
     shard_size: int = 2048
-    num_workers: int = 0
+    num_workers: int | Literal["auto"] = "auto"
