@@ -17,7 +17,7 @@ from .modes import upright
 from .sources import open_items
 
 ID_LENGTH = 32  # hexadecimal digits of the SHA-256: 128 bits
-ROWS = 256  # of a picture that are copied at a time
+BAND = 1 << 20  # pixels of a picture that are copied at a time
 
 
 @dataclass
@@ -115,8 +115,8 @@ class ItemReader:
 def pixel_id(image: Image.Image) -> str:
     """Shortened SHA-256 of the size and pixels of an RGB image: the same picture has the same id wherever it lies."""
     digest = hashlib.sha256(f"{image.width} {image.height} ".encode())
-    for top in range(0, image.height, ROWS):
-        band = image if image.height <= ROWS else image.crop((0, top, image.width, min(top + ROWS, image.height)))
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image if rows >= image.height else image.crop((0, top, image.width, min(top + rows, image.height)))
         digest.update(band.tobytes())
     return digest.hexdigest()[:ID_LENGTH]
-

@@ -103,15 +103,19 @@ class Preparation:
         self._cut = create_transform(**config, use_prefetcher=True)  # stops where timm's own loader takes over: at uint8 pixels
         # of thin pictures the middle alone is enlarged, if only that is kept
         self._ratio = THIN * max(sides) / min(sides) if config.get("crop_mode") in (None, "center") else math.inf
-        self._mean, self._std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        self._mean, self._std = (np.array(config[key], dtype=np.float32).reshape(-1, 1, 1) for key in ("mean", "std"))
 
     def pixels(self, image: Image.Image) -> Tensor:
         """uint8 pixels (C, H, W) of a picture of the right mode: resized and cut."""
         return self._cut(without_ends(image, self._ratio))
 
     def stack(self, pixels: Sequence[Tensor]) -> Tensor:
-        """The batch (n, C, H, W), float32 and normalised, of the pixels of n pictures."""
-        return torch.stack(tuple(pixels)).float().div_(255).sub_(self._mean).div_(self._std)
+        """The batch (n, C, H, W), float32 and normalised, of the pixels of n pictures; in NumPy, which takes no core from the model."""
+        values = torch.stack(tuple(pixels)).numpy().astype(np.float32)
+        values /= np.float32(255)
+        values -= self._mean
+        values /= self._std
+        return torch.from_numpy(values)
 
     def __call__(self, image: Image.Image) -> Tensor:
         return self.stack([self.pixels(image)])[0]

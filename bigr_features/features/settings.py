@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 
@@ -12,8 +13,10 @@ class ExtractionSettings:
 
     Parameters
     ----------
-    source : str
+    source : str, optional
         Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
+    codes : Path, optional
+        Cache of codes (bigr encode) in its place, of a BiGR model with the same tokenizer: no image is opened. Ids are those of the codes.
     split : str
         Split of the source.
     limit : int, optional
@@ -53,7 +56,8 @@ class ExtractionSettings:
 
     former_names: ClassVar[dict[str, str]] = {"dtype": "precision"}
 
-    source: str
+    source: str | None = None
+    codes: Path | None = None
     split: str = "train"
     limit: int | None = None
     labels: bool = True
