@@ -51,10 +51,13 @@ def extract(config: ExtractConfig) -> None:
     """Run the command; says what was written."""
     from ..data.sources import open_items, require_source
 
-    require_source(config.source, config.split)
+    if config.source is not None:
+        require_source(config.source, config.split)
+    elif config.model is None or config.codes is None:
+        raise ValueError("give --source, the images; or --codes, a cache of `bigr encode`, with --model, the BiGR model that reads them.")
     import torch
 
-    name = model_for(config.model, config.source, config.split)
+    name = config.model or model_for(config.model, str(config.source), config.split)
     from ..features.extraction import extract_to_store, ranks_of_environment
     from ..functional.checks import some
     from ..functional.inference import local_device
@@ -68,7 +71,8 @@ def extract(config: ExtractConfig) -> None:
         raise ValueError(f"--ray {config.ray} and world size {world_size} were given; Ray spreads the work itself, so give one of them.")
     settings = ExtractionSettings(**{field.name: getattr(config, field.name) for field in fields(ExtractionSettings)})
     model = build(config, name, config.seed).to("cpu" if config.ray else local_device(config.device))
-    warn_of_unseen(model, name, bool(config.weights), open_items(config.source, config.split, config.labels))
+    if config.source is not None:
+        warn_of_unseen(model, name, bool(config.weights), open_items(config.source, config.split, config.labels))
     described: dict[str, Any] = dict(name=" ".join([name, *config.model_args]), weights=config.origin)
     store: FeatureStore | None
     if config.ray:

@@ -67,6 +67,7 @@ RULES: dict[str, list[Rule]] = {
     ],
     "encode": [Rule(("seed",), "--sample-bits", lambda c: c.sample_bits)],
     "extract": [
+        Rule(("split", "image_size", "sample_bits"), "--source", lambda c: c.source is not None),
         Rule(("ray_gpus",), "--ray", lambda c: c.ray > 0),
         Rule(("device",), "--ray 0 (Ray places its workers itself)", lambda c: c.ray == 0),
     ],

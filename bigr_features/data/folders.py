@@ -33,6 +33,7 @@ SYSTEM_NAMES = {
 
 def image_suffixes() -> tuple[str, ...]:
     """Endings, in lower case, of the files that Pillow can read as pictures, with the plugins that are registered; the usual ones first."""
+    Image.preinit()  # the usual formats first, as `Image.open` alone would have them: else each JPEG is offered to 24 other readers
     Image.init()
     usual = (".png", ".jpg", ".jpeg", ".webp")
     readable = {*Image.OPEN, "MPO"} - set(NO_PICTURES)  # the JPEG plugin opens MPO files
@@ -60,14 +61,15 @@ def _files(folder: Path, split: str, note: str, labelled: bool) -> Files:
     if split_of(split) != "train":
         raise ValueError(f"{folder} has no folders of splits, so its only split is 'train', not {split!r}.{note}")
     left_out: list[str] = []
-    paths = sorted(image_paths(folder, left_out=left_out))
+    paths = sorted(image_paths(folder, left_out=left_out), key=lambda path: path.parts)
     if left_out:
         log.info("left out hidden and system folders below %s: %s", one_line(folder), one_line(some(dict.fromkeys(left_out))))
-    if not labelled or all(path.parent == folder for path in paths):
+    depth = len(folder.parts)
+    loose, suffixes = [path for path in paths if len(path.parts) == depth + 1], image_suffixes()
+    if not labelled or len(loose) == len(paths):
         return Files(paths)
-    loose = [path for path in paths if path.parent == folder]
-    readable = [path for path in loose if path.suffix.lower() in image_suffixes()]
-    classes = sorted({path.relative_to(folder).parts[0] for path in paths if path.parent != folder})
+    readable = [path for path in loose if path.suffix.lower() in suffixes]
+    classes = sorted({path.parts[depth] for path in paths if len(path.parts) > depth + 1})
     if readable:
         raise ValueError(
             f"{folder} has both class folders ({one_line(classes[0])}, ...) and loose images ({one_line(readable[0].name)}, ...); "
@@ -75,9 +77,9 @@ def _files(folder: Path, split: str, note: str, labelled: bool) -> Files:
         )
     if loose:
         log.warning("left out beside the class folders of %s: %s", one_line(folder), one_line(some(path.name for path in loose)))
-    paths = [path for path in paths if path.parent != folder]
+    paths = [path for path in paths if len(path.parts) > depth + 1]
     numbers = {name: i for i, name in enumerate(classes)}
-    return Files(paths, [numbers[path.relative_to(folder).parts[0]] for path in paths], classes)
+    return Files(paths, [numbers[path.parts[depth]] for path in paths], classes)
 
 
 def splits_of(folder: Path) -> tuple[list[str], str]:
@@ -88,7 +90,7 @@ def splits_of(folder: Path) -> tuple[list[str], str]:
     ValueError
         If folders of splits lie beside other folders of images, and it cannot be told whether all are classes.
     """
-    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_left_out(path.name)]
+    below = [folder / name for name, is_folder in sorted(_entries(folder)) if is_folder and not is_left_out(name)]
     named = [path for path in below if split_of(path.name)]
     filled = [path for path in named if holds_images(path)]
     if not filled:
@@ -128,14 +130,27 @@ def _walk(folder: Path, suffixes: set[str], above: tuple[str, ...], left_out: li
     real = os.path.realpath(folder)
     if real in above:
         return
-    for path in folder.iterdir():
-        if is_left_out(path.name):
-            left_out += [path.name] if path.is_dir() else []
+    for name, is_folder in _entries(folder):
+        if is_left_out(name):
+            left_out += [name] if is_folder else []
             continue
         empty = True
-        if path.is_dir():
-            for within in _walk(path, suffixes, (*above, real), left_out):
+        if is_folder:
+            for within in _walk(folder / name, suffixes, (*above, real), left_out):
                 empty = False
                 yield within
-        if empty and path.suffix.lower() in suffixes:
-            yield path
+        if empty and os.path.splitext(name)[1].lower() in suffixes:
+            yield folder / name
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Names in a folder, and whether they are folders or links to folders, without asking the system once for each."""
+    with os.scandir(folder) as entries:
+        return [(entry.name, _is_folder(entry)) for entry in entries]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False

@@ -1,9 +1,9 @@
-"""Images of a source as model inputs, with an id of their pixels, read in worker processes.   b images of a batch, C x H x W pixels"""
+"""Images of a source as model inputs, with an id of their pixels.   b images of a batch, C x H x W pixels"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .items import Items, as_it_is, reason_of
+from .items import Items, reason_of
 from .limits import check_limit
 from .modes import upright
 from .sources import open_items
 
 ID_LENGTH = 32  # hexadecimal digits of the SHA-256: 128 bits
-ROWS = 256  # of a picture that are copied at a time
+BAND = 1 << 20  # pixels of a picture that are copied at a time
 
 
 @dataclass
@@ -49,6 +49,8 @@ class ItemReader:
     limit : int, optional
         Number of images to take, drawn by class; by default all.
     transform : from an upright Pillow image to a Tensor (C, H, W)
+    stack : from the tensors of several images to their batch (b, C, H, W), optional
+        What is left to do is done here to the whole batch; `torch.stack` by default.
     mode : "RGB" or "L"
     thumbnail : from an upright Pillow image to an encoded small picture, optional
     unlabelled : bool
@@ -70,10 +72,12 @@ class ItemReader:
         unlabelled: bool = False,
         seed: int = 0,
         labelled: bool = True,
+        stack: Callable[[list[Tensor]], Tensor] = torch.stack,
     ):
         check_limit(limit)
         self.source, self.split, self.limit, self.transform, self.mode = source, split, limit, transform, mode
         self.thumbnail, self.unlabelled, self.seed, self.labelled = thumbnail, unlabelled, seed, labelled
+        self.stack = stack
         self._items: Items | None = None
 
     @property
@@ -95,7 +99,7 @@ class ItemReader:
                     image = upright(encoded)
                     item = pixel_id(image)
                     small = self.thumbnail(image) if self.thumbnail is not None else None
-                    images.append(self.transform(image.convert(self.mode)))
+                    images.append(self.transform(image if image.mode == self.mode else image.convert(self.mode)))
             except Exception as error:  # decoders raise almost anything on damaged files
                 batch.skipped.append({"position": position, "name": self.items.name(position), "reason": reason_of(error)})
                 continue
@@ -104,23 +108,15 @@ class ItemReader:
             batch.thumbnails += [] if small is None else [small]
             batch.sources.append(self.items.name(position))
         if images:
-            batch.images = torch.stack(images)
+            batch.images = self.stack(images)
         return batch
 
 
 def pixel_id(image: Image.Image) -> str:
     """Shortened SHA-256 of the size and pixels of an RGB image: the same picture has the same id wherever it lies."""
     digest = hashlib.sha256(f"{image.width} {image.height} ".encode())
-    for top in range(0, image.height, ROWS):
-        digest.update(image.crop((0, top, image.width, min(top + ROWS, image.height))).tobytes())
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image if rows >= image.height else image.crop((0, top, image.width, min(top + rows, image.height)))
+        digest.update(band.tobytes())
     return digest.hexdigest()[:ID_LENGTH]
-
-
-def read_batches(reader: ItemReader, chunks: list[np.ndarray], num_workers: int = 0) -> Iterator[Batch]:
-    """The batches of each array of positions, in order; worker processes read ahead."""
-    if num_workers == 0:
-        yield from map(reader.__getitem__, chunks)
-        return
-    from torch.utils.data import DataLoader
-
-    yield from DataLoader(reader, batch_size=None, sampler=chunks, num_workers=num_workers, collate_fn=as_it_is)

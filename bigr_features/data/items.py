@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,10 +138,14 @@ class Files(Items):
 
     def _load(self, place: int) -> Image.Image:
         path = self.paths[place]
-        if path.is_symlink() and not path.exists():
-            raise FileNotFoundError("a link to a file that does not exist")
-        if path.exists() and not path.is_file():
-            raise OSError("a folder" if path.is_dir() else "no regular file")
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise FileNotFoundError("a link to a file that does not exist") from None
+            raise
+        if not stat.S_ISREG(mode):
+            raise OSError("a folder" if stat.S_ISDIR(mode) else "no regular file")
         return Image.open(path)
 
     def _name(self, place: int) -> str:

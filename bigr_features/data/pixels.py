@@ -38,7 +38,7 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 def without_ends(image: Image.Image, ratio: float = THIN) -> Image.Image:
     """A thin picture without its far ends: the middle, `ratio` times as long as the short side; any other picture as it is."""
     short, long = sorted(image.size)
-    surplus = long - int(ratio * short)
+    surplus = 0 if ratio * short >= long else long - int(ratio * short)
     cut = surplus // 2  # as much on both sides, so that the centre stays where it was
     if cut <= 0:
         return image

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import fingerprint
-from ..data.item_reader import Batch, ItemReader, read_batches
+from ..data.item_reader import Batch, ItemReader
+from ..data.read_ahead import check_workers, read_batches
 from ..functional.inference import evaluating
 from ..functional.int8 import check_int8
 from ..functional.pooling import HEAD
@@ -27,6 +28,7 @@ from ..functional.printing import one_line
 from ..functional.progress import progress as progress_of
 from ..storage.manifests import MANIFEST
 from ..storage.shard_writer import ranks_of_environment
+from .code_reader import CodeReader
 from .inputs import image_transform, preprocessing_of
 from .int8 import Computing
 from .precision import CHOICES, precision_for, recorded_precision
@@ -64,8 +66,9 @@ class Extraction:
     """
 
     def __init__(self, model: nn.Module, folder: str | Path, settings: ExtractionSettings, *, name: str = "", weights: str = ""):
-        if settings.batch_size < 1 or settings.num_workers < 0:
-            raise ValueError(f"batch_size={settings.batch_size}, num_workers={settings.num_workers}; expected 1 or more, and 0 or more.")
+        if settings.batch_size < 1:
+            raise ValueError(f"batch_size={settings.batch_size}; expected 1 or more.")
+        check_workers(settings.num_workers)
         self.model, self.settings = model, settings
         self._first: list[Batch] | None = None
         self._computing = Computing(model)
@@ -77,12 +80,8 @@ class Extraction:
         asked = settings.layers, settings.pooling, settings.bits, settings.mask_ratio, settings.sample_bits, settings.seed
         readout = Readout(*asked).resolved(model)
         self.readout = replace(readout, layers=tuple(by_depth(readout.resolved_layers)))
-        transform, mode = image_transform(model, settings.image_size)
-        self.reader = ItemReader(settings.source, settings.split, settings.limit, transform, mode, labelled=settings.labels)
-        items = self.reader.items
-        if len(items) == 0:
-            raise FileNotFoundError(f"{settings.source} (split {settings.split!r}) holds no image.")
-        self.labels, self.class_names = items.labels, items.class_names
+        self.reader = _reader(model, settings)
+        self.labels, self.class_names = self.reader.items.labels, self.reader.items.class_names
         self._check_condition()
         _refuse_older(Path(folder))
         self.writer = self._begin(folder, name or _name_of(model), weights)
@@ -116,14 +115,14 @@ class Extraction:
                 "poolings": list(self.readout.poolings),
                 "bits": settings.bits,
                 **({"token_shapes": self._token_shapes()} if "tokens" in settings.pooling else {}),
-                "preprocessing": preprocessing_of(self.model, settings.image_size),
+                "preprocessing": self._preprocessing(),
                 "mask_ratio": settings.mask_ratio,
                 "condition": settings.condition,
                 "sample_bits": settings.sample_bits,
                 "seed": settings.seed if self.readout.draws else None,
                 "dtype": precision["precision"],
                 "precision": precision,
-                "source": settings.source,
+                "source": settings.source or str(settings.codes),
                 "split": items.split,
                 **({"labelled": False} if not settings.labels else {}),
                 **({"limit": settings.limit} if settings.limit is not None else {}),
@@ -142,7 +141,8 @@ class Extraction:
         start = time.perf_counter()
         batches = [(shard, chunk) for shard in shards for chunk in self._chunks(shard)]
         total = sum(len(chunk) for _, chunk in batches)
-        readers = read_batches(self.reader, [chunk for _, chunk in batches], self.settings.num_workers)
+        model_cores = torch.get_num_threads() if self.device.type == "cpu" else 1
+        readers = read_batches(self.reader, [chunk for _, chunk in batches], self.settings.num_workers, model_cores)
         with evaluating(self.model), progress_of(total=total, unit="image", desc="features", shown=progress) as bar:
             parts = _Parts()
             for i, ((shard, chunk), batch) in enumerate(zip(batches, readers, strict=True)):
@@ -173,11 +173,15 @@ class Extraction:
     def _features(self, batch: Batch, precision: dict) -> dict[str, np.ndarray]:
         if not len(batch.positions):
             return {}
-        check_inputs(batch.images, self.model)
-        images = batch.images.to(self.device, next(self.model.parameters()).dtype, non_blocking=True)
+        images, codes = None, None
+        if isinstance(self.reader, CodeReader):
+            codes = self.reader.codes(batch.images.to(self.device, non_blocking=True))
+        else:
+            check_inputs(batch.images, self.model)
+            images = batch.images.to(self.device, next(self.model.parameters()).dtype, non_blocking=True)
         seeds = np.array([int(item[:16], 16) for item in batch.ids], dtype=np.uint64)
         with self._computing.context(precision):
-            found = read_out(self.model, images, self.readout, self._condition_of(batch.positions), seeds)
+            found = read_out(self.model, images, self.readout, self._condition_of(batch.positions), seeds, codes)
         return {name: rows.flatten(1).cpu().numpy() for name, rows in found.items()}
 
     @torch.inference_mode()
@@ -209,6 +213,11 @@ class Extraction:
             bits=bits,
         )
 
+    def _preprocessing(self) -> dict:
+        if isinstance(self.reader, CodeReader):
+            return self.reader.preprocessing()
+        return preprocessing_of(self.model, self.settings.image_size)
+
     def _condition_of(self, positions: list[int]) -> Tensor | None:
         condition = self.settings.condition
         if condition == "null":
@@ -226,7 +235,9 @@ class Extraction:
             return
         if condition == "label":
             if self.labels is None:
-                raise ValueError(f"condition='label', but {self.settings.source} has no labels; give a class index, or null.")
+                raise ValueError(
+                    f"condition='label', but {self.settings.source or self.settings.codes} has no labels; give a class index, or null."
+                )
             check_condition(torch.from_numpy(self.labels[self.labels >= 0]), self.model)
             log.warning("every image's own label is its condition: such features contain the answer, so do not probe them for labels")
         elif condition.isdecimal():
@@ -272,6 +283,24 @@ def extract_to_store(
         log.info("%d of %d shards are there already", len(mine) - len(left), len(mine))
     extraction.run(left, progress)
     return writer.finish()
+
+
+def _reader(model: nn.Module, settings: ExtractionSettings) -> ItemReader | CodeReader:
+    """What reads the images of a source, or the codes of a cache."""
+    if (settings.source is None) == (settings.codes is None):
+        given = "neither was given" if settings.source is None else "both were given"
+        raise ValueError(f"features are read from the images of a source or from the codes of a cache; {given}. Give one of them.")
+    if settings.codes is not None:
+        if settings.sample_bits or settings.image_size is not None:
+            raise ValueError("sample_bits and image_size are settled when images are encoded; leave them out beside codes.")
+        return CodeReader(settings.codes, model, settings.limit, settings.labels)
+    assert settings.source is not None
+    transform, mode = image_transform(model, settings.image_size)
+    taken = settings.source, settings.split, settings.limit
+    reader = ItemReader(*taken, transform.pixels, mode, labelled=settings.labels, stack=transform.stack)
+    if len(reader.items) == 0:
+        raise FileNotFoundError(f"{settings.source} (split {settings.split!r}) holds no image.")
+    return reader
 
 
 class _Parts:

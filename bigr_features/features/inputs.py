@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -66,9 +67,7 @@ def preprocessing_of(model: nn.Module, image_size: int | None = None, crop_pct: 
     return plain | {"mode": "L" if channels == 1 else "RGB"}
 
 
-def image_transform(
-    model: nn.Module, image_size: int | None = None, crop_pct: float | None = None
-) -> tuple[Callable[[Image.Image], Tensor], str]:
+def image_transform(model: nn.Module, image_size: int | None = None, crop_pct: float | None = None) -> tuple[Preparation, str]:
     """The evaluation transform that `preprocessing_of` describes, and the Pillow mode of the images it takes.
 
     Parameters
@@ -77,32 +76,52 @@ def image_transform(
 
     Returns
     -------
-    transform : from a Pillow image to a float32 Tensor (C, H, W); for BiGR models pixels in [0, 1]
+    transform : Preparation, from a Pillow image to a float32 Tensor (C, H, W); for BiGR models pixels in [0, 1]
     mode : "RGB" or "L"
     """
-    from timm.data import create_transform
-
     described = preprocessing_of(model, image_size, crop_pct)
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
-    mode, (_, *sides) = described["mode"], described["input_size"]
-    del config["mode"]
-    transform = create_transform(**config)
-    if config.get("crop_mode") in (None, "center"):
-        transform = _WithoutEnds(transform, THIN * max(sides) / min(sides))
-    return transform, mode
+    return Preparation(described), described["mode"]
 
 
-class _WithoutEnds:
-    """A transform that resizes the short side and then cuts the centre, for thin pictures too: only their middle is enlarged."""
+class Preparation:
+    """A model's transform in two steps: what has to be done picture by picture, and what is done to a whole batch at once.
 
-    def __init__(self, transform: Callable[[Image.Image], Tensor], ratio: float):
-        self.transform, self.ratio = transform, ratio
+    Both together are timm's own transform, bit for bit.
+
+    Parameters
+    ----------
+    described : dict
+        As `preprocessing_of` gives it.
+    """
+
+    def __init__(self, described: dict):
+        from timm.data import create_transform
+
+        config = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items() if key != "mode"}
+        _, *sides = config["input_size"]
+        self._text = repr(create_transform(**config))
+        self._cut = create_transform(**config, use_prefetcher=True)  # stops where timm's own loader takes over: at uint8 pixels
+        # of thin pictures the middle alone is enlarged, if only that is kept
+        self._ratio = THIN * max(sides) / min(sides) if config.get("crop_mode") in (None, "center") else math.inf
+        self._mean, self._std = (np.array(config[key], dtype=np.float32).reshape(-1, 1, 1) for key in ("mean", "std"))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """uint8 pixels (C, H, W) of a picture of the right mode: resized and cut."""
+        return self._cut(without_ends(image, self._ratio))
+
+    def stack(self, pixels: Sequence[Tensor]) -> Tensor:
+        """The batch (n, C, H, W), float32 and normalised, of the pixels of n pictures; in NumPy, which takes no core from the model."""
+        values = torch.stack(tuple(pixels)).numpy().astype(np.float32)
+        values /= np.float32(255)
+        values -= self._mean
+        values /= self._std
+        return torch.from_numpy(values)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        return self.transform(without_ends(image, self.ratio))
+        return self.stack([self.pixels(image)])[0]
 
     def __repr__(self) -> str:
-        return repr(self.transform)
+        return self._text
 
 
 def _check_other_size(model: nn.Module, image_size: int, sides: tuple[int, int]) -> None:
@@ -143,7 +162,7 @@ def model_inputs(images: np.ndarray, model: nn.Module) -> Tensor:
     if images.ndim not in (3, 4) or len(images) == 0 or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"images have shape {images.shape}; expected (n, height, width) or (n, height, width, 3) with n of 1 or more.")
     transform, mode = image_transform(model)
-    return torch.stack([transform(Image.fromarray(image).convert(mode)) for image in images])
+    return transform.stack([transform.pixels(Image.fromarray(image).convert(mode)) for image in images])
 
 
 def pictures_as_inputs(pictures: Sequence[Image.Image], model: nn.Module) -> Tensor:
@@ -153,4 +172,4 @@ def pictures_as_inputs(pictures: Sequence[Image.Image], model: nn.Module) -> Ten
         what = f"one is a {type(wrong).__name__}" if wrong is not None else "there are none"
         raise TypeError(f"images are a {type(pictures).__name__} of which {what}; give a Tensor (n, C, H, W) or Pillow images.")
     transform, mode = image_transform(model)
-    return torch.stack([transform(upright(picture).convert(mode)) for picture in pictures])
+    return transform.stack([transform.pixels(upright(picture).convert(mode)) for picture in pictures])

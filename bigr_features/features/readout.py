@@ -154,7 +154,12 @@ def check_inputs(images: Tensor, model: nn.Module) -> None:
 
 
 def read_out(
-    model: nn.Module, images: Tensor, readout: Readout, labels: Tensor | None = None, item_seeds: np.ndarray | None = None
+    model: nn.Module,
+    images: Tensor | None,
+    readout: Readout,
+    labels: Tensor | None = None,
+    item_seeds: np.ndarray | None = None,
+    codes: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Features of a batch by name, in one pass that ends at the last layer asked for.
 
@@ -162,13 +167,15 @@ def read_out(
     ----------
     model : timm model, in eval mode
     images : Tensor (B, C, H, W)
-        On the device and in the dtype of the model.
+        On the device and in the dtype of the model; None with codes.
     readout : Readout
         Resolved.
     labels : Tensor (B,) int64, optional
         Condition of a BiGR model; None is the null class.
     item_seeds : uint64 array (B,)
         Needed if the readout draws anything: an item with the same seed gets the same draws in any batch.
+    codes : Tensor (B, N, K) or (B, N), optional
+        Of images that were encoded before, for a BiGR model.
 
     Returns
     -------
@@ -185,7 +192,8 @@ def read_out(
     streams: Streams = {}
     with tapped(model, blocks) as inside:
         if isinstance(model, BiGRBackbone):
-            codes = _codes(model, images, readout, item_seeds)  # (B, N, K)
+            if codes is None:
+                codes = _codes(model, images, readout, item_seeds)  # (B, N, K)
             if readout.bits:
                 found["bits"] = pack_bits(codes)
             if wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 
@@ -12,8 +13,10 @@ class ExtractionSettings:
 
     Parameters
     ----------
-    source : str
+    source : str, optional
         Images: "sample:fashion_mnist", a folder or file of parquet, arrow or images, or the id of a data set on the Hub.
+    codes : Path, optional
+        Cache of codes (bigr encode) in its place, of a BiGR model with the same tokenizer: no image is opened. Ids are those of the codes.
     split : str
         Split of the source.
     limit : int, optional
@@ -47,13 +50,15 @@ class ExtractionSettings:
         Images per forward pass.
     shard_size : int
         Images per shard; an interrupted run loses one shard at most.
-    num_workers : int
-        Processes that read images ahead.
+    num_workers : int or str
+        Processes that read images ahead; 0 for none, or auto: measured on the first batches, what is faster of reading between the
+        batches, in a thread beside the model, or in as many processes as keep it busy.
     """
 
     former_names: ClassVar[dict[str, str]] = {"dtype": "precision"}
 
-    source: str
+    source: str | None = None
+    codes: Path | None = None
     split: str = "train"
     limit: int | None = None
     labels: bool = True
@@ -68,4 +73,4 @@ class ExtractionSettings:
     image_size: int | None = None
     batch_size: int = 64
     shard_size: int = 2048
-    num_workers: int = 0
+    num_workers: int | Literal["auto"] = "auto"

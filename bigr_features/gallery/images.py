@@ -13,9 +13,10 @@ import numpy as np
 
 from ..data.folder_changes import stamp_of
 from ..data.folders import image_suffixes
-from ..data.item_reader import ItemReader, read_batches
+from ..data.item_reader import ItemReader
 from ..data.items import Items
 from ..data.pixels import thumbnail_of
+from ..data.read_ahead import read_batches
 from ..features.embedder import Embedder
 from ..functional.checks import some
 from ..functional.printing import one_line
@@ -137,7 +138,8 @@ def reader_of(
     """A reader of the images of a source, which is then named by its whole path; FileNotFoundError if it holds none."""
     source = str(Path(source).resolve()) if Path(source).exists() else str(source)
     thumbnail = partial(thumbnail_of, size=thumbnail_size) if thumbnail_size else None
-    reader = ItemReader(source, split, limit, embedder.transform, embedder.mode, thumbnail, unlabelled=True, labelled=labelled)
+    picture, batch = embedder.transform.pixels, embedder.transform.stack
+    reader = ItemReader(source, split, limit, picture, embedder.mode, thumbnail, unlabelled=True, labelled=labelled, stack=batch)
     if len(reader.items) == 0:
         raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
     return reader
