@@ -121,7 +121,7 @@ def check_finite(block: np.ndarray, rows: np.ndarray | None = None) -> None:
     ValueError
         Naming the first rows at fault.
     """
-    if np.isfinite(block.sum(dtype=np.float64)):
+    if np.isfinite(block.sum()):  # a sum that overflows is looked at more closely
         return
     wrong = np.flatnonzero(~np.isfinite(block).all(axis=tuple(range(1, block.ndim))))
     if not len(wrong):
@@ -277,22 +277,20 @@ def standardized(block: np.ndarray, mean: np.ndarray, scale: np.ndarray, device:
 
 
 def _moments(X, rows: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, scale and constancy; relative to the first row, so that large means cost no digits and constants are seen exactly."""
-    first, count, mean, squares = np.zeros(X.shape[1]), 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for _, block in read_blocks(X, rows, np.float64):
-        first = first if count else block[0].copy()
-        block = block - first
-        block_mean = block.mean(0)
-        delta = block_mean - mean
-        total = count + len(block)
-        # merged as in Chan, Golub and LeVeque (1983)
-        squares += np.square(block - block_mean).sum(0) + delta**2 * (count * len(block) / total)
-        mean += delta * (len(block) / total)
-        count = total
-    scale = np.sqrt(squares / n)
-    eps = np.finfo(X.dtype if np.dtype(X.dtype).kind == "f" else np.float64).eps
-    constant = scale <= 10 * eps * np.abs(first)
-    return first + mean, np.where(constant, 1.0, scale), constant
+    """Mean, scale and constancy; relative to the mean of the first block, so that large means cost no digits."""
+    precision = np.dtype(X.dtype if X.dtype in FLOATS else np.float64)
+    shift, total, squares = None, np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for _, block in read_blocks(X, rows, precision):
+        ones = np.ones(len(block))
+        shift = ones.astype(precision) @ block / precision.type(len(block)) if shift is None else shift
+        block = block - shift
+        total += ones @ block.astype(np.float64)
+        squares += ones @ np.square(block, out=block).astype(np.float64)
+    first = shift.astype(np.float64)
+    scale = np.sqrt(np.maximum(squares - total**2 / n, 0) / n)
+    mean = first + total / n
+    constant = scale <= 10 * np.finfo(X.dtype if np.dtype(X.dtype).kind == "f" else np.float64).eps * np.abs(mean)
+    return mean, np.where(constant, 1.0, scale), constant
 
 
 def _torch_dtype(dtype) -> torch.dtype:

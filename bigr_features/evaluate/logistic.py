@@ -4,19 +4,18 @@ The objective is scikit-learn's, divided by n C:   mean cross-entropy + |W|^2 / 
 Three things make it fast, and change nothing of what is solved:
 
 - The path runs from strong to weak regularisation and each fit starts from the one before.
-- L-BFGS starts from a Kronecker-factored Hessian instead of a multiple of the identity. For one sample the Hessian is
-  (diag p - p p') x (x x'); the mean is taken as A x G with A = mean(diag p - p p') (C, C) and G the covariance of the features weighted by
-  the trace of each sample's first factor (D, D), as K-FAC does for layers (Martens and Grosse 2015, arXiv:1503.05671).
+- Once evaluations have cost as much as it does, L-BFGS gets a Kronecker-factored Hessian in place of a multiple of the identity. For one
+  sample the Hessian is (diag p - p p') x (x x'); the mean is taken as A x G with A = mean(diag p - p p') (C, C) and G the covariance of the
+  features weighted by the trace of each sample's first factor (D, D), as K-FAC does for layers (Martens and Grosse 2015, arXiv:1503.05671).
   In the eigenbases of A and G the penalty is a shift, so one factorisation serves every regularisation.
-- Far from the optimum, products are computed in bfloat16 where the processor has instructions for it; the end is always in full precision.
+- Far from the optimum, large products are computed in bfloat16 where the processor has instructions for it; the end is in full precision,
+  and in double precision where float32 does not reach the tolerance.
 
-n samples, D features, C classes
+n samples, D features, C classes, m rows of a block, P = C (D + 1)
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +23,14 @@ import torch
 from torch import Tensor
 
 from .arrays import StandardizedRows
-from .devices import bfloat16_is_fast, most_precise
+from .devices import bfloat16_is_fast, has_float64, most_precise
+from .lbfgs import Memory, minimise
 
-MEMORY = 10  # pairs that L-BFGS remembers
-REFRESH = 6  # iterations at one C from which the Hessian has changed enough to be factored again for the next
-PATIENCE = 8  # iterations without a smaller gap, after which rounding is all that is left
+EXPECTED = 4  # evaluations that a fit of a path needs at least, for the choice of when to factor
+AGAIN = 8  # evaluations, and twice the price, after which the Hessian may have changed enough to be factored again
+EIGH = 10  # an eigendecomposition of a matrix in products of such matrices
+LARGE = 5e7  # multiplications of an evaluation from which bfloat16 pays
+PATIENCE = 8  # iterations without progress in the last precision
 ROUNDING = {torch.float64: 1e-13, torch.float32: 5e-7, torch.bfloat16: 1e-5}  # of a mean over samples, relative
 
 
@@ -84,78 +86,162 @@ def fit_path(
     start : LogisticFit, optional
         Where to begin, instead of zero.
     fast : bool, optional
-        Whether to compute in bfloat16 far from the optimum; default where the device has instructions for it.
+        Whether to compute in bfloat16 far from the optimum; default for large problems where the device has instructions for it.
     """
     problem = _Problem(features, labels, num_classes)
-    theta = torch.zeros(num_classes, features.shape[1] + 1, dtype=problem.dtype, device=features.device)
-    if start is not None:
-        theta[:, :-1], theta[:, -1] = start.weight, start.bias
-    fast = bfloat16_is_fast(features.device) if fast is None else fast
+    problem.bfloat16 = bfloat16_is_fast(features.device) and problem.work >= LARGE if fast is None else fast
+    problem.evaluations = EXPECTED * len({float(C) for C in Cs})
+    precisions = [problem.dtype]
+    if problem.dtype == torch.float32:
+        precisions = [torch.bfloat16] * problem.bfloat16 + [torch.float32] + [torch.float64] * has_float64(features.device)
+    theta = problem.start(start)
     fits: dict[float, LogisticFit] = {}
-    stale = True
     for C in sorted({float(C) for C in Cs}):
         # two classes: scikit-learn fits one vector w, which is the difference of our two, so that |W|^2 = |w|^2 / 2
         penalty = (2 if num_classes == 2 else 1) / (features.shape[0] * C)
-        if stale:
-            problem.refresh_preconditioner(theta)
-        steps = 0
-        if fast and problem.dtype == torch.float32:
-            theta, _, _, steps, _ = _minimise(problem, theta, penalty, max_iter, max(tol, 1e-3), torch.bfloat16)
-        theta, value, gap, more, converged = _minimise(problem, theta, penalty, max_iter - steps, tol, problem.dtype)
-        stale = steps + more >= REFRESH
-        fits[C] = LogisticFit(C, theta[:, :-1].cpu().clone(), theta[:, -1].cpu().clone(), value, gap, steps + more, converged)
+        steps, memory = 0, None
+        for precision in precisions:
+            objective = _Regularised(problem, penalty, max(tol, 1e-3) if precision == torch.bfloat16 else tol, precision)
+            theta = theta.to(objective.vectors)
+            memory = memory.to(objective.vectors) if memory and precision == torch.float64 else Memory(theta)
+            found = minimise(objective, theta, max_iter - steps, memory, PATIENCE if precision == precisions[-1] else 1)
+            steps += found.n_iter
+            theta = found.theta
+            if precision != torch.bfloat16 and found.reached:
+                break
+        weight, bias = (part.to(problem.dtype).cpu().clone() for part in problem.split(theta))
+        converged = found.gap <= max(objective.target(found.value), objective.rounding * found.value)
+        fits[C] = LogisticFit(C, weight, bias, found.value, found.gap, steps, converged)
     return [fits[float(C)] for C in Cs]
 
 
+class _Regularised:
+    """The objective at one penalty, its products in one precision."""
+
+    def __init__(self, problem: _Problem, penalty: float, tol: float, precision: torch.dtype):
+        self.problem, self.penalty, self.tol, self.precision = problem, penalty, tol, precision
+        self.rounding = ROUNDING[precision]
+        self.vectors = torch.float64 if precision == torch.float64 else torch.float32
+
+    def evaluate(self, theta: Tensor) -> tuple[float, Tensor]:
+        return self.problem.evaluate(theta, self.penalty, self.precision)
+
+    def curvature(self, theta: Tensor, direction: Tensor) -> float:
+        return self.problem.curvature(theta, direction, self.penalty, self.precision)
+
+    def precondition(self, gradient: Tensor) -> Tensor:
+        return self.problem.precondition(gradient, self.penalty)
+
+    def renew(self, theta: Tensor) -> bool:
+        price = self.problem.price
+        if self.problem.evaluations < (max(2 * price, AGAIN) if self.problem.factored else price):
+            return False
+        self.problem.factor(theta)
+        return True
+
+    def target(self, value: float) -> float:
+        # under strong regularisation the objective is nearly that of no features at all, and what they explain is the scale that counts
+        return self.tol * min(value, max(self.problem.entropy - value, 0.0))
+
+
 class _Problem:
-    """Value and gradient of the objective, and the preconditioner, from passes over the features."""
+    """Value and gradient of the objective, and the preconditioner, from passes over the features.
+
+    theta (P,) is weight (C, D) and bias (C,) behind each other. Logits are kept (C, m): softmax over classes is many times faster so.
+    """
 
     def __init__(self, features: StandardizedRows, labels: np.ndarray, num_classes: int):
         self.features, self.num_classes = features, num_classes
-        counts = np.bincount(labels)
-        self.entropy = float(np.log(len(labels)) - (counts * np.log(np.maximum(counts, 1))).sum() / len(labels))  # nats; without features
+        counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
+        self.log_prior = np.log(counts / len(labels))
+        self.entropy = -float(counts @ self.log_prior) / len(labels)  # nats; the objective without features
         self.labels = torch.from_numpy(np.ascontiguousarray(labels)).long().to(features.device)
         self.sums = most_precise(features.device)
         self.dtype = torch.float64 if features.dtype == np.float64 else torch.float32
+        n, num_features = features.shape
+        self.work = 2 * n * num_features * num_classes  # multiplications of an evaluation
+        factoring = n * num_features**2 + self.work / 2 + n * num_classes**2 + EIGH * (num_features**3 + num_classes**3)
+        self.price = factoring / self.work  # of a factorisation, in evaluations
+        self.evaluations = 0  # since the last factorisation
+        self.factored = False
+        self.bfloat16 = False  # whether to factor, and to begin, with products in it
+        self._true: dict[int, Tensor] = {}
+
+    def start(self, fit: LogisticFit | None) -> Tensor:
+        """theta of a fit, or no weights and the logarithms of the classes' shares."""
+        theta = torch.zeros(self.num_classes * (self.features.shape[1] + 1), dtype=self.dtype, device=self.features.device)
+        weight, bias = self.split(theta)
+        if fit is None:
+            bias.copy_(torch.from_numpy(self.log_prior.astype(self.features.dtype)))
+        else:
+            weight.copy_(fit.weight)
+            bias.copy_(fit.bias)
+        return theta
+
+    def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Views of weight (C, D) and bias (C,)."""
+        return theta[: -self.num_classes].view(self.num_classes, -1), theta[-self.num_classes :]
+
+    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
+        """(C, m) for rows (m, D), in the precision of the rows, full precision for half."""
+        weight, bias = self.split(theta)
+        if x.dtype == torch.bfloat16:
+            return (weight.bfloat16() @ x.T).to(self.dtype).add_(bias[:, None])
+        return torch.addmm(bias.to(x.dtype)[:, None], weight.to(x.dtype), x.T)
+
+    def true_logits(self, place: slice) -> Tensor:
+        """Where the logits of the true classes (m,) lie in those of a block, flattened."""
+        if place.start not in self._true:
+            labels = self.labels[place]
+            self._true[place.start] = labels * len(labels) + torch.arange(len(labels), device=labels.device)
+        return self._true[place.start]
 
     def evaluate(self, theta: Tensor, penalty: float, dtype: torch.dtype) -> tuple[float, Tensor]:
-        """Objective and its gradient (C, D + 1), in one pass: two products for each block."""
-        weight, bias = theta[:, :-1], theta[:, -1]
-        transposed = weight.T.to(dtype).contiguous()  # (D, C)
+        """Objective and its gradient (P,), in one pass: two products for each block."""
+        self.evaluations += 1
+        share = 1 / self.features.shape[0]
+        weight, _ = self.split(theta)
         gradient = torch.zeros_like(theta)
-        loss = torch.zeros((), dtype=self.sums, device=theta.device)
+        weight_gradient, bias_gradient = self.split(gradient)
+        weight_gradient.add_(weight, alpha=penalty)
+        total = weight.reshape(-1).dot(weight.reshape(-1)).to(self.sums).mul_(0.5 * penalty)
         for place, x in self.features.blocks(dtype):
-            residual, losses = self._residual(x @ transposed, bias, place)  # (m, C)
-            loss += losses
-            gradient[:, :-1] += residual.to(dtype).T @ x  # (C, D)
-            gradient[:, -1] += residual.sum(0)
-        n = self.features.shape[0]
-        gradient /= n
-        gradient[:, :-1] += penalty * weight
-        return float(loss / n + 0.5 * penalty * weight.to(self.sums).square().sum()), gradient
+            log_p = torch.log_softmax(self.logits(theta, x), 0)  # (C, m)
+            true = self.true_logits(place)
+            total.sub_(log_p.view(-1).index_select(0, true).sum(dtype=self.sums), alpha=share)
+            residual = log_p.exp_()  # p - onehot(y)
+            residual.view(-1).scatter_add_(0, true, residual.new_full(true.shape, -1.0))
+            bias_gradient.add_(residual.sum(1), alpha=share)
+            if x.dtype == theta.dtype:
+                weight_gradient.addmm_(residual, x, alpha=share)
+            else:
+                weight_gradient.add_(residual.to(x.dtype) @ x, alpha=share)
+        return float(total), gradient
 
-    def _residual(self, logits: Tensor, bias: Tensor, place: slice) -> tuple[Tensor, Tensor]:
-        """p - onehot(y), and the summed cross-entropy."""
-        labels = self.labels[place, None]
-        log_p = torch.log_softmax(logits.to(self.dtype).add_(bias), 1)
-        loss = -log_p.gather(1, labels).sum(dtype=self.sums)
-        residual = log_p.exp_()
-        return residual.scatter_add_(1, labels, residual.new_full(labels.shape, -1.0)), loss
+    def curvature(self, theta: Tensor, direction: Tensor, penalty: float, dtype: torch.dtype) -> float:
+        """direction' Hessian direction."""
+        total = torch.zeros((), dtype=self.sums, device=theta.device)
+        for _, x in self.features.blocks(dtype):
+            p, change = torch.softmax(self.logits(theta, x), 0), self.logits(direction, x)
+            p_change = p * change
+            total += ((p_change * change).sum(0) - p_change.sum(0).square()).sum(dtype=self.sums)
+        weight, _ = self.split(direction)
+        return float(total / self.features.shape[0] + penalty * torch.linalg.vector_norm(weight, dtype=self.sums).square())
 
-    def refresh_preconditioner(self, theta: Tensor) -> None:
+    def factor(self, theta: Tensor) -> None:
         """Factor the Kronecker approximation of the Hessian at theta."""
         num_features = self.features.shape[1]
-        dtype = torch.bfloat16 if self.dtype == torch.float32 and bfloat16_is_fast(theta.device) else self.dtype
-        gram = theta.new_zeros(num_features, num_features)
-        inner = theta.new_zeros(self.num_classes, self.num_classes)
-        mass = theta.new_zeros(self.num_classes)
-        weight, bias = theta[:, :-1].T.to(dtype).contiguous(), theta[:, -1]
+        dtype = torch.bfloat16 if self.dtype == torch.float32 and self.bfloat16 else self.dtype
+        gram = torch.zeros(num_features, num_features, dtype=self.dtype, device=theta.device)
+        inner = gram.new_zeros(self.num_classes, self.num_classes)
+        mass = gram.new_zeros(self.num_classes)
         for _, x in self.features.blocks(dtype):
-            p = torch.softmax((x @ weight).to(self.dtype).add_(bias), 1)  # (m, C)
-            inner += p.T @ p
-            mass += p.sum(0)
-            spread = (1 - p.square().sum(1)).clamp_(min=0)  # (m,), the trace of diag p - p p'
-            gram += (x * spread.sqrt().to(dtype)[:, None]).T @ (x * spread.sqrt().to(dtype)[:, None])
+            p = torch.softmax(self.logits(theta, x), 0)  # (C, m)
+            inner += p @ p.T
+            mass += p.sum(1)
+            spread = (1 - p.square().sum(0)).clamp_(min=0)  # (m,), the trace of diag p - p p'
+            weighted = x * spread.sqrt().to(dtype)[:, None]
+            gram += weighted.T @ weighted
         n = self.features.shape[0]
         curvature = (mass.diag() - inner) / n  # (C, C)
         gram /= curvature.trace() * n
@@ -163,16 +249,18 @@ class _Problem:
         self.feature_scale, self.feature_basis = _eigh(gram)
         self.class_scale.clamp_(min=0)
         self.feature_scale.clamp_(min=0)
+        self.factored, self.evaluations = True, 0
 
     def precondition(self, gradient: Tensor, penalty: float) -> Tensor:
-        """Approximate Newton step (C, D + 1) for a gradient."""
-        rotated = self.class_basis.T @ gradient[:, :-1] @ self.feature_basis  # (C, D)
+        """Approximate Newton step (P,) for a gradient; before anything was factored the gradient itself."""
+        if not self.factored:
+            return gradient
+        weight, bias = self.split(gradient.to(self.dtype))
+        rotated = self.class_basis.T @ weight @ self.feature_basis  # (C, D)
         rotated /= self.class_scale[:, None] * self.feature_scale + penalty
-        step = torch.empty_like(gradient)
-        step[:, :-1] = self.class_basis @ rotated @ self.feature_basis.T
         floor = 1e-6 * self.class_scale.max()  # shifting all biases alike changes nothing: its curvature is 0, and so is its gradient
-        step[:, -1] = self.class_basis @ ((self.class_basis.T @ gradient[:, -1]) / (self.class_scale + floor))
-        return step
+        bias = self.class_basis @ ((self.class_basis.T @ bias) / (self.class_scale + floor))
+        return torch.cat([(self.class_basis @ rotated @ self.feature_basis.T).view(-1), bias]).to(gradient.dtype)
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,68 +268,3 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     if matrix.device.type in ("cpu", "cuda"):
         return torch.linalg.eigh(matrix)
     return tuple(part.to(matrix.device) for part in torch.linalg.eigh(matrix.cpu()))
-
-
-def _minimise(problem: _Problem, theta: Tensor, penalty: float, max_iter: int, tol: float, dtype: torch.dtype):
-    """L-BFGS from theta: (theta, value, gap, iterations, converged)."""
-    value, gradient = problem.evaluate(theta, penalty, dtype)
-    rounding = ROUNDING[dtype]
-    pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
-    smallest, since = math.inf, 0
-    for iteration in range(max_iter + 1):
-        direction = _two_loop(problem, gradient, pairs, penalty)
-        gap = -0.5 * float((gradient * direction).sum())
-        if not gap > 0 and pairs:
-            pairs.clear()
-            continue
-        # under strong regularisation the objective is nearly that of no features at all, and what they explain is the scale that counts
-        target = tol * min(value, max(problem.entropy - value, 0.0)) if iteration else 0.0
-        smallest, since = (gap, 0) if gap < smallest else (smallest, since + 1)
-        if gap <= target or iteration == max_iter or since == PATIENCE:
-            break
-        found = _line_search(problem, theta, value, gradient, direction, penalty, dtype)
-        if found is None:
-            if not pairs:
-                break
-            pairs.clear()
-            continue
-        new_theta, value, new_gradient = found
-        s, y = new_theta - theta, new_gradient - gradient
-        curvature = float((s * y).sum())
-        if curvature > 1e-10 * float(s.norm() * y.norm()):
-            pairs.append((s, y, curvature))
-        theta, gradient = new_theta, new_gradient
-    return theta, value, max(gap, 0.0), iteration, gap <= max(target, rounding * value)
-
-
-def _two_loop(problem: _Problem, gradient: Tensor, pairs, penalty: float) -> Tensor:
-    """L-BFGS direction (Nocedal and Wright, algorithm 7.4) with the preconditioner as the first inverse Hessian."""
-    q = gradient.clone()
-    alphas = []
-    for s, y, curvature in reversed(pairs):
-        alpha = float((s * q).sum()) / curvature
-        q -= alpha * y
-        alphas.append(alpha)
-    r = problem.precondition(q, penalty)
-    for (s, y, curvature), alpha in zip(pairs, reversed(alphas), strict=True):
-        r += (alpha - float((y * r).sum()) / curvature) * s
-    return -r
-
-
-def _line_search(problem: _Problem, theta, value, gradient, direction, penalty, dtype):
-    """A step with sufficient decrease: the full one nearly always, else from the parabola through what is known.
-
-    Where the decrease drowns in rounding, a smaller slope stands for it (approximate Wolfe, Hager and Zhang 2005).
-    """
-    slope = float((gradient * direction).sum())
-    step = 1.0
-    for _ in range(12):
-        candidate = theta + step * direction
-        new_value, new_gradient = problem.evaluate(candidate, penalty, dtype)
-        if math.isfinite(new_value):
-            flat = new_value <= value * (1 + ROUNDING[dtype]) and abs(float((new_gradient * direction).sum())) <= -0.9 * slope
-            if flat or new_value <= value + 1e-4 * step * slope:
-                return candidate, new_value, new_gradient
-        curvature = (new_value - value - step * slope) / step**2 if math.isfinite(new_value) else math.inf
-        step = min(max(-slope / (2 * curvature), 0.1 * step), 0.5 * step) if curvature > 0 else 0.5 * step
-    return None
