@@ -1,9 +1,9 @@
-"""How does the speed of feature extraction grow with images, tokens and the size of the model, beside plain loops, and what memory does it take?
+"""How does the speed of extraction grow with images, tokens and the size of the model, beside plain loops, and what memory does it take?
 
-images: `bigr extract` of JPEG files (made here, 64 x 64 pixels) with `bigr_nano.fashion_mnist`, beside a plain loop: torch's DataLoader over the
-files, Pillow and the same timm transform, `model(images)`, one `numpy.save`. Both give the same features, in the same precision, from listing
-the folder to the finished files; each run is a process of its own. tokens and models: codes to features, ours beside plain_bigr.py, calls
-alternating. Runs of several calls add up in the same JSON, and medians are taken over all of them.
+images: `bigr extract` of JPEG files (made here, 64 x 64 pixels) with `bigr_nano.fashion_mnist`, beside a plain loop: torch's DataLoader
+over the files, Pillow and the same timm transform, `model(images)`, one `numpy.save`. Both give the same features, in the same precision,
+from listing the folder to the finished files; each run is a process of its own. tokens and models: codes to features, ours beside
+plain_bigr.py, calls alternating. Runs of several calls add up in the same JSON, and medians are taken over all of them.
 
     python benchmarks/speed_growth.py --sizes 200 2000
     python benchmarks/speed_growth.py --only images --sizes 20000 --rounds 1

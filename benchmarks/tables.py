@@ -1,7 +1,6 @@
 """Write benchmarks/README.md: one table per question, every number read from results/*.json, none typed by hand.
 
-usage: python benchmarks/tables.py [--check]      (--check exits 1 if the file on disk is not what the results give)
-"""
+usage: python benchmarks/tables.py [--check]      (--check exits 1 if the file on disk is not what the results give)"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Preconditioned L-BFGS for a convex objective, with a stop rule in units of the objective.   P numbers, M pairs
 
-The direction is -H g with H the inverse Hessian in compact form (Byrd, Nocedal and Schnabel 1994, theorem 2.2), so that an iteration costs two
-products with one matrix (2 M + 1, P) and the device is waited for twice: for the objective, and for the inner products.
+The direction is -H g with H the inverse Hessian in compact form (Byrd, Nocedal and Schnabel 1994, theorem 2.2), so that an iteration costs
+two products with one matrix (2 M + 1, P) and the device is waited for twice: for the objective, and for the inner products.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _first_direction(objective: Objective, theta: Tensor, natural: Tensor, memor
 
 
 class Memory:
-    """Steps s, changes y of the gradient and H0 y, beside H0 g, in slots used in turn; their inner products on the host, the oldest first."""
+    """Steps s, changes y of the gradient and H0 y, beside H0 g, in slots used in turn; inner products on the host, the oldest first."""
 
     def __init__(self, theta: Tensor):
         self.rows = theta.new_zeros(2 * PAIRS + 1, len(theta))  # s, H0 y, H0 g

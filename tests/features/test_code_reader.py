@@ -1,4 +1,4 @@
-"""Promises of features from cached codes: those of the images, in the same store, without the images; and only of the cache's own tokenizer."""
+"""Promises of features from cached codes: those of the images, in the same store, without images; only of the cache's own tokenizer."""
 
 from __future__ import annotations
 
