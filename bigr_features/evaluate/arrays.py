@@ -286,6 +286,7 @@ def _moments(X, rows: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray
         block = block - shift
         total += ones @ block.astype(np.float64)
         squares += ones @ np.square(block, out=block).astype(np.float64)
+    assert shift is not None  # n is 1 or more
     first = shift.astype(np.float64)
     scale = np.sqrt(np.maximum(squares - total**2 / n, 0) / n)
     mean = first + total / n
