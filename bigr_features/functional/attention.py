@@ -11,7 +11,13 @@ CACHED_SCORES = 1 << 21  # 4 MiB
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None, causal: bool = False, most_scores: int = MOST_SCORES
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    visible: Tensor | None = None,
+    causal: bool = False,
+    most_scores: int = MOST_SCORES,
+    cached_scores: int = CACHED_SCORES,
 ) -> Tensor:
     """softmax(q k^T / sqrt(h)) v, (B, H, S, h).
 
@@ -28,18 +34,24 @@ def attention(
         Query i attends to keys 0..i; without `visible`, and with S = L.
     most_scores : int
         Above so many scores (B H S L), which plain products keep all at once, the fused kernel runs.
+    cached_scores : int
+        Scores of a piece of the batch, which stay in the processor's cache, where no gradient is wanted.
     """
     plain = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] > 1
     if not plain or q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] > most_scores:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
     if causal:
         visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-    images = max(1, CACHED_SCORES // (q.shape[1] * q.shape[2] * k.shape[2]))
+    images = max(1, cached_scores // (q.shape[1] * q.shape[2] * k.shape[2]))
     if torch.is_grad_enabled() or images >= len(q):
         return _products(q, k, v, visible)
-    own = visible is not None and visible.dim() == 4 and len(visible) > 1
-    some = [slice(start, start + images) for start in range(0, len(q), images)]  # whose scores stay in the processor's cache
-    return torch.cat([_products(q[part], k[part], v[part], visible[part] if own and visible is not None else visible) for part in some])
+    found: list[Tensor] = []
+    for start in range(0, len(q), images):
+        end, own = start + images, visible
+        if visible is not None and visible.dim() == 4 and visible.shape[0] > 1:
+            own = visible[start:end]
+        found.append(_products(q[start:end], k[start:end], v[start:end], own))
+    return torch.cat(found)
 
 
 def _products(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
