@@ -36,7 +36,8 @@ class LinearProbe(LogitClassifier, BaseEstimator):
     max_iter : int
         L-BFGS iterations for each C.
     tol : float
-        A fit ends when its objective is estimated to lie within this fraction of the minimum, and of what the features explain.
+        A fit ends when its objective is estimated to lie within this fraction of the minimum (or of a hundredth of the objective without
+        features, if that is more), and of what the features explain.
     random_state : int
         Seed of the held-out split.
     max_bytes : int

@@ -30,6 +30,7 @@ EXPECTED = 4  # evaluations that a fit of a path needs at least, for the choice 
 AGAIN = 8  # evaluations, and twice the price, after which the Hessian may have changed enough to be factored again
 EIGH = 10  # an eigendecomposition of a matrix in products of such matrices
 LARGE = 5e7  # multiplications of an evaluation from which bfloat16 pays
+NEGLIGIBLE = 0.01  # of the objective without features: what is below counts as that much for the tolerance
 PATIENCE = 8  # iterations without progress in the last precision
 ROUNDING = {torch.float64: 1e-13, torch.float32: 5e-7, torch.bfloat16: 1e-5}  # of a mean over samples, relative
 
@@ -140,8 +141,9 @@ class _Regularised:
         return True
 
     def target(self, value: float) -> float:
-        # under strong regularisation the objective is nearly that of no features at all, and what they explain is the scale that counts
-        return self.tol * min(value, max(self.problem.entropy - value, 0.0))
+        # under strong regularisation the objective is nearly that of no features at all, and what they explain is the scale that counts;
+        # under weak regularisation of classes that can be told apart it goes to 0, and so would a fraction of it
+        return self.tol * min(max(value, NEGLIGIBLE * self.problem.entropy), max(self.problem.entropy - value, 0.0))
 
 
 class _Problem:
