@@ -59,6 +59,44 @@ def beside_plain_section(table: Callable, number: Callable, made_by: Callable) -
             "![time of each variant over that of the plain one](results/speed.png)",
             *([near] if near else []),
             made_by(*(f"speed_{part}" for part in PARTS)),
+            *([grown] if (grown := growth_of_extraction(table, number, made_by)) else []),
+        ]
+    )
+
+
+def growth_of_extraction(table: Callable, number: Callable, made_by: Callable) -> str:
+    """Tables of speed_growth.json; nothing without it."""
+    path = RESULTS / "speed_growth.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text())
+    images = [
+        [
+            f"{row['images']:,}",
+            row["loop"],
+            str(row["threads"]),
+            str(row["runs"]),
+            f"{row['images_per_second']:.0f}",
+            "" if row["of_plain"] is None else number(row["of_plain"]),
+            f"{row['peak_mib']:,.0f}",
+            f"{row['beyond_first_shard_mib']:.0f}",
+        ]
+        for row in found["images"]
+    ]
+    sizes = [
+        [row["what"], row["variant"], f"{1e3 * row['seconds_per_image']:.2f}", number(row["ratio"]), f"{row['added_mib']:.0f}"]
+        for part in ("tokens", "models")
+        for row in found[part]
+    ]
+    protocol = found["protocol"]
+    return "\n\n".join(
+        [
+            f"`bigr extract` of JPEG files of {protocol['pixels']} x {protocol['pixels']} pixels with `{protocol['model']}` beside a plain loop (torch's "
+            "DataLoader, Pillow, the same transform and precision), each run a process of its own, in seconds of the clock; medians of the runs.",
+            table(["images", "loop", "threads", "runs", "images a second", "of plain", "peak MiB", "beyond the first shard, MiB"], images),
+            "Codes to features in fp32, over tokens (nano) and width:",
+            table(["what", "variant", "CPU ms an image", "of plain", "MiB a call adds"], sizes),
+            made_by("speed_growth"),
         ]
     )
 
