@@ -2,8 +2,8 @@
 
 Candidates (Halton order, so that the transcoder runs on the tokens of a step only; few reveal steps; a chain that falls over them;
 guidance in a part of them) are ranked by the distance of their images to TRAINING images: "fast" is the nearest, "fastest" the quickest
-within 5 % of that distance. The presets of the library are then measured
-against test images, with another seed. One thread; CPU seconds include the decoder.
+within 5 % of that distance. The presets of the library are then measured against test images, with another seed. One thread; CPU seconds
+include the decoder.
 
     taskset -c 1 python benchmarks/sampling_presets.py
     taskset -c 1 python benchmarks/sampling_presets.py --parts presets --images 2000
@@ -90,7 +90,7 @@ def main() -> None:
         result["presets"] = []
         for name, settings in PRESETS.items():
             count = args.exact_images if name == "exact" else args.images
-            images, seconds = drawn(model, settings, count, args.seed, args.out / f"{name}.npy")
+            images, seconds = drawn(model, settings, count, args.seed)
             right = predicted(judge, images) == classes_in_turn(model, count).numpy()
             row = {"name": name, **settings, "images": count, "cpu_seconds_per_image": seconds}
             row |= measured(pooled_features(judge, images), testing, SimpleNamespace(resamples=200))
@@ -103,16 +103,13 @@ def main() -> None:
     print(f"wrote {path}")
 
 
-def drawn(model: torch.nn.Module, settings: dict, count: int, seed: int, kept: Path | None = None) -> tuple[torch.Tensor, float]:
-    """Images, and CPU seconds an image of 50 at a time; of a file that has enough images, those, and the time of one batch."""
+def drawn(model: torch.nn.Module, settings: dict, count: int, seed: int) -> tuple[torch.Tensor, float]:
+    """Images (count, C, S, S) in [0, 1], and CPU seconds an image of 50 at a time."""
     random, times, images = torch.Generator().manual_seed(seed), [], []
-    there = np.load(kept) if kept is not None and kept.is_file() else None
     for part in classes_in_turn(model, count).split(50):
         start = time.process_time()
         images.append(model.generate(part, generator=random, **settings))
         times.append((time.process_time() - start) / len(part))
-        if there is not None and len(there) >= count:
-            return torch.from_numpy(there[:count]).float(), times[0]
     return torch.cat(images), float(np.median(times))
 
 

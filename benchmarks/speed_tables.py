@@ -126,7 +126,7 @@ def presets_of_sampling(table: Callable, number: Callable, percent: Callable, ma
             f"{found['protocol']['choice_images']} images each, of another seed, to training images; here are distances to test images. "
             "Guidance of 2.5 in every step puts the exact images farther off, and makes them easier to recognise. "
             "Distances fall with the number of images, so compare rows of equal numbers. *Of plain*: over the time of the paper's "
-            "algorithm done plainly. The images of exact were kept from an earlier run of the same seed, and its time is of one batch.",
+            "algorithm done plainly.",
             table(["preset", "order", "images", "CPU ms an image", "of plain", "Frechet distance", "recognised, %"], rows),
             made_by("sampling_presets"),
         ]

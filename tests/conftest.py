@@ -11,6 +11,7 @@ from hypothesis import settings
 from safetensors.torch import load_file
 
 from bigr_features.checkpoints import load_llamagen_tokenizer, load_official_generator, load_official_tokenizer
+from bigr_features.functional.int8 import Int8Unavailable, check_int8
 
 from .helpers import SYSTEMS, GoldenSet, load_system
 
@@ -37,6 +38,15 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def int8_kernel():
+    """Skips where torch has no int8 product for this processor, and says so: there the product refuses int8 in the same words."""
+    try:
+        check_int8("cpu")
+    except Int8Unavailable as error:
+        pytest.skip(str(error))
 
 
 def _golden(request, name: str):

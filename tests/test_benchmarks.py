@@ -79,20 +79,8 @@ def test_linear_probe_by_the_protocol_of_mae_on_a_folder_with_another_model(tmp_
 
 
 def test_a_masked_autoencoder_trains_and_is_compared(tmp_path, few):
-    done = run(
-        "train_peer.py",
-        "mae",
-        "--data",
-        str(few),
-        "--steps",
-        "3",
-        "--batch-size",
-        "8",
-        "--validation",
-        "10",
-        "--out",
-        str(tmp_path / "mae"),
-    )
+    small = ["--steps", "3", "--batch-size", "8", "--validation", "10"]
+    done = run("train_peer.py", "mae", "--data", str(few), *small, "--out", str(tmp_path / "mae"))
     assert done.returncode == 0, done.stderr
     weights = f"vit_nano_patch4_32={tmp_path / 'mae' / 'model.safetensors'}"
     models = [weights, "vit_nano_patch4_32=random"]

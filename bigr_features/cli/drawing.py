@@ -16,7 +16,6 @@ from ..functional.printing import one_line
 from ..functional.progress import progress
 from ..plots import pictures
 from ..sampling.noise import check_seed
-from ..sampling.presets import preset_settings
 from ..sampling.settings import SamplingSettings
 from .classes import class_number
 from .conditions import check_prompted
@@ -45,12 +44,6 @@ class Session(Generic[C]):
         self.settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(SamplingSettings)}
         self.steps: list = []
         self.seeds: list[int] = []
-
-    def take_preset(self, preset: str) -> None:
-        """Put the settings of a preset in the place of those that have their defaults."""
-        named = {field.name: self.settings[field.name] for field in dataclasses.fields(SamplingSettings)}
-        named = {name: value for name, value in named.items() if value != getattr(SamplingSettings, name)}
-        self.settings = {**self.settings, **preset_settings(preset, named)}
 
     def title(self, label: int) -> str:
         """Name of a class for a caption; "class 3" where classes have no names."""

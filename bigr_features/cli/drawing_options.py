@@ -81,7 +81,7 @@ class GenerateConfig(DrawingConfig):
     preset : str, optional
         exact: the default of every setting. fast: Halton order, fewer steps, and guidance in the second half of them; fastest: fewer still;
         both chosen by Frechet distance to training images on bigr_nano.fashion_mnist. Options named beside a preset go
-        before it, unless they have their default value; exact refuses another order, other steps and another guidance schedule.
+        before it; exact refuses another order, other steps and another guidance schedule.
     """
 
     out: str = "generated.png"

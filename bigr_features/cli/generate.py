@@ -14,8 +14,6 @@ NUM_UNCONDITIONAL = 16  # of a model that was trained without labels, if no numb
 def generate(config: GenerateConfig) -> None:
     """Run `bigr generate`."""
     run = session(config, "generate")
-    if config.preset is not None:
-        run.take_preset(config.preset)
     if config.num_per_label < 1:
         raise ValueError(f"--num-per-label {config.num_per_label} was given; give 1 or more.")
     if config.unconditional < 0:

@@ -69,6 +69,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         settings = _parsed(name, args[1:])
         refuse_idle(name, settings)
+        settings = _with_sampling_preset(settings, args[1:])
         with logged(loudness):
             _named(COMMANDS[name][1])(settings)
     except BrokenPipeError:
@@ -149,6 +150,24 @@ def _starting_point(name: str, settings: type, args: list[str]):
 
     recipe = (TOKENIZER_RECIPES if name == "train-tokenizer" else GENERATOR_RECIPES).get(preset, {})
     return _with_free_model(settings(**required, preset=preset, model=sizes[preset], **recipe))
+
+
+def _with_sampling_preset(settings, args: list[str]):
+    """Settings of a command that draws, with those of its --preset for every option that was not named, be it with its default value."""
+    if getattr(settings, "preset", None) is None:
+        return settings
+    from ..sampling.presets import preset_settings
+    from ..sampling.settings import SamplingSettings
+
+    if not isinstance(settings, SamplingSettings):  # presets of models have been read before
+        return settings
+    names = [field.name for field in dataclasses.fields(SamplingSettings) if _is_named(args, field.name)]
+    return dataclasses.replace(settings, **preset_settings(settings.preset, {name: getattr(settings, name) for name in names}))
+
+
+def _is_named(args: list[str], name: str) -> bool:
+    options = (f"--{name.replace('_', '-')}", f"--{name}")
+    return any(arg.partition("=")[0] in options for arg in args)
 
 
 def _with_free_model(settings):

@@ -121,8 +121,9 @@ def check_finite(block: np.ndarray, rows: np.ndarray | None = None) -> None:
     ValueError
         Naming the first rows at fault.
     """
-    if np.isfinite(block.sum()):  # a sum that overflows is looked at more closely
-        return
+    with np.errstate(over="ignore"):
+        if np.isfinite(block.sum()):  # a sum that overflows is looked at more closely
+            return
     wrong = np.flatnonzero(~np.isfinite(block).all(axis=tuple(range(1, block.ndim))))
     if not len(wrong):
         return
@@ -276,16 +277,22 @@ def standardized(block: np.ndarray, mean: np.ndarray, scale: np.ndarray, device:
     return x.sub_(mean).div_(scale)
 
 
-def _moments(X, rows: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, scale and constancy; relative to the mean of the first block, so that large means cost no digits."""
-    precision = np.dtype(X.dtype if X.dtype in FLOATS else np.float64)
+def _moments(X, rows: np.ndarray | None, n: int, dtype=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, scale and constancy; relative to the mean of the first block, so that large means cost no digits.
+
+    Differences are taken in the precision of X, and summed in float64; all in float64 where float32 overflows.
+    """
+    precision = np.dtype(dtype or (X.dtype if X.dtype in FLOATS else np.float64))
     shift, total, squares = None, np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for _, block in read_blocks(X, rows, precision):
         ones = np.ones(len(block))
         shift = ones.astype(precision) @ block / precision.type(len(block)) if shift is None else shift
         block = block - shift
         total += ones @ block.astype(np.float64)
-        squares += ones @ np.square(block, out=block).astype(np.float64)
+        with np.errstate(over="ignore"):
+            squares += ones @ np.square(block, out=block).astype(np.float64)
+    if precision == np.float32 and not np.isfinite(squares).all():
+        return _moments(X, rows, n, np.float64)
     assert shift is not None  # n is 1 or more
     first = shift.astype(np.float64)
     scale = np.sqrt(np.maximum(squares - total**2 / n, 0) / n)

@@ -45,8 +45,10 @@ class WordReader:
     def read(self, text: str | Sequence[str]) -> Captions:
         """See `TextReader.read`. Unknown words are left out and named, prompts of too many words cut and said so."""
         prompts = check_prompts(text)
-        rows = []
+        rows: dict[str, list[int]] = {}
         for number, prompt in enumerate(prompts):
+            if prompt in rows:  # several images of a prompt: what is wrong with it is said once
+                continue
             ids, unknown = self.vocabulary.encode(prompt)
             if unknown:
                 self._say_unknown(number, prompt, ids, unknown)
@@ -60,9 +62,9 @@ class WordReader:
                     last,
                     excerpt(prompt),
                 )
-            rows.append(ids[: self.length])
-        _say_empty([number for number, ids in enumerate(rows) if not ids])
-        return self.captions(rows)
+            rows[prompt] = ids[: self.length]
+        _say_empty([prompts.index(prompt) for prompt, ids in rows.items() if not ids])
+        return self.captions([rows[prompt] for prompt in prompts])
 
     def _say_unknown(self, number: int, prompt: str, ids: list[int], unknown: list[str]) -> None:
         named = some([excerpt(word, 30) for word in dict.fromkeys(unknown)])
@@ -123,7 +125,7 @@ class EncoderReader:
     def read(self, text: str | Sequence[str]) -> Captions:
         """See `TextReader.read`. Prompts of too many tokens are cut, and that is said."""
         prompts = check_prompts(text)
-        _say_empty([number for number, prompt in enumerate(prompts) if not prompt.strip()])
+        _say_empty([prompts.index(prompt) for prompt in dict.fromkeys(prompts) if not prompt.strip()])
         return self.encoder.encode(prompts)
 
 

@@ -78,7 +78,7 @@ def sheet(
         Pictures are uint8 arrays (H, W), (H, W, 1) or (H, W, 3) or Pillow images. All are scaled to one size, keeping their shape: the
         smallest multiple of at least `side`, by repeating pixels. None leaves a place empty. Rows may differ in length.
     columns, labels : list of str, optional
-        Captions above the columns (a line break starts a second line) and at the left of the rows.
+        Captions above the columns (a line break starts another line, and so does the width of a picture) and at the left of the rows.
     title, note : str, optional
         Lines above everything.
     side, gap : int
@@ -105,6 +105,8 @@ def sheet(
     breadth, height = (side, side) if shrink else _common_size(known, side)
     font, small = max(10, side // 9), max(9, side // 12)  # sizes in pixels
     line = _text_size("Ag", small)[1] + 2
+    if columns is not None:
+        columns = ["\n".join(part for one in text.split("\n") for part in broken(one, font, breadth + gap)) for text in columns]
     texts = {id(cell): [part for text in cell.lines for part in broken(text, small, breadth)] for cell in known}
     below = max(map(len, texts.values())) * line
     left = gap + max((_text_size(text, font)[0] for text in labels or [""]), default=0) + (gap if labels else 0)

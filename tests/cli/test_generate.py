@@ -43,6 +43,25 @@ def test_a_preset_is_in_the_file_as_its_settings():
     settings = read_settings("fast.png")
     written = {name: list(value) if isinstance(value, tuple) else value for name, value in PRESETS["fastest"].items()}
     assert settings.items() >= {**written, "temperature": 1.1}.items()
+    main(
+        [
+            "generate",
+            "--preset",
+            "fast",
+            "--order",
+            "entropy",
+            "--num-reveal-steps",
+            "20",
+            "--num-denoise-steps",
+            "2",
+            "--out",
+            "own.png",
+            *one,
+        ]
+    )
+    named = read_settings("own.png")  # also where what is named is the default of the option
+    assert (named["order"], named["num_reveal_steps"], named["num_denoise_steps"], named["guidance_scale"]) == ("entropy", 20, 2, 2.0)
+    assert named["final_denoise_steps"] <= 2
     with pytest.raises(SystemExit, match="preset='exact' and order='halton' contradict each other"):
         main(["generate", "--preset", "exact", "--order", "halton", "--out", "never.png", *one])
 

@@ -63,6 +63,14 @@ def test_float32_that_cannot_reach_the_tolerance_goes_on_in_float64(offset):
     assert LinearProbe(Cs=(1.0,)).fit(X, y).objective_ == pytest.approx(least(X, y, 1.0), rel=2e-5)
 
 
+@pytest.mark.filterwarnings("error")
+def test_features_whose_squares_overflow_are_those_of_their_scale():
+    X, y = clusters(3, 200, 6, 3, 1.0)
+    small, large = (LinearProbe(Cs=(1.0,)).fit((factor * X).astype(np.float32), y) for factor in (1, 1e30))
+    np.testing.assert_array_equal(small.predict(X.astype(np.float32)), large.predict((1e30 * X).astype(np.float32)))
+    assert large.objective_ == pytest.approx(small.objective_, rel=1e-5)
+
+
 class Quadratic:
     """x' A x / 2 - b x, with an identity for a guess at the inverse Hessian."""
 

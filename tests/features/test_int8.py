@@ -14,17 +14,9 @@ from bigr_features.features.extraction import ExtractionSettings, extract_to_sto
 from bigr_features.features.inputs import model_inputs
 from bigr_features.features.int8 import quantize_linears
 from bigr_features.features.precision import neighbours_kept, smallest_cosine
-from bigr_features.functional.int8 import Int8Unavailable, check_int8
 
+pytestmark = pytest.mark.usefixtures("int8_kernel")
 SAMPLE = ExtractionSettings(source="sample:fashion_mnist", limit=96, layers=(2,), batch_size=32, precision="int8")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kernel():
-    try:
-        check_int8("cpu")
-    except Int8Unavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

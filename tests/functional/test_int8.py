@@ -7,13 +7,7 @@ from torch import nn
 from bigr_features.functional import int8
 from bigr_features.functional.int8 import Int8Linear, Int8Unavailable, check_int8, largest_weight, quantize_rows
 
-
-@pytest.fixture(scope="module", autouse=True)
-def kernel():
-    try:
-        check_int8("cpu")
-    except Int8Unavailable as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("int8_kernel")
 
 
 def linear(bias: bool, inputs: int = 96, outputs: int = 80) -> nn.Linear:
