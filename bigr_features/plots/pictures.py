@@ -106,7 +106,7 @@ def sheet(
     font, small = max(10, side // 9), max(9, side // 12)  # sizes in pixels
     line = _text_size("Ag", small)[1] + 2
     if columns is not None:
-        columns = ["\n".join(part for one in text.split("\n") for part in broken(one, font, breadth + gap)) for text in columns]
+        columns = ["\n".join(part for one in text.split("\n") for part in broken(one, font, breadth)) for text in columns]
     texts = {id(cell): [part for text in cell.lines for part in broken(text, small, breadth)] for cell in known}
     below = max(map(len, texts.values())) * line
     left = gap + max((_text_size(text, font)[0] for text in labels or [""]), default=0) + (gap if labels else 0)
