@@ -77,6 +77,9 @@ CHANGES = {
     "two_view_0.1": Change("VICReg term of weight 0.1 on the middle block", {"two_view_weight": 0.1}),
     "two_view_0.3": Change("VICReg term of weight 0.3 on the middle block", {"two_view_weight": 0.3}),
     "two_view_1": Change("VICReg term of weight 1 on the middle block", {"two_view_weight": 1.0}),
+    "two_view_3": Change("VICReg term of weight 3 on the middle block", {"two_view_weight": 3.0}),
+    "two_view_1_late": Change("VICReg term of weight 1 on the sixth block of eight", {"two_view_weight": 1.0, "two_view_layer": 5}),
+    "large_batch": Change("batches of 128, half as many steps", {"batch_size": 128}),
     "visible_6": Change("6 of 8 blocks see visible tokens only", model={"visible_blocks": 6}),
     "dropout": Change("dropout 0.1 in attention and feed-forward", model={"residual_dropout": 0.1, "ffn_dropout": 0.1}),
     "path": Change("drop path 0.1", model={"drop_path": 0.1}),
@@ -134,10 +137,12 @@ class Study:
             code_dim=self.bits,
             **({"generator_num_classes": self._classes()} if change.training.get("unconditional") is False else {}),
         )[1]
-        every = max(1, args.steps // 4)
+        batch = change.training.get("batch_size", args.batch_size)
+        steps = args.steps * args.batch_size // batch
+        every = max(1, steps // 4)
         settings = {
-            "steps": args.steps, "batch_size": args.batch_size, "learning_rate": 1e-3, "warmup_steps": min(200, args.steps // 10),
-            "ema_decay": 0.999, "unconditional": True, "schedule": "cosine", **change.training,
+            "learning_rate": 1e-3, "warmup_steps": min(200, steps // 10), "ema_decay": 0.999, "unconditional": True, "schedule": "cosine",
+            **change.training, "steps": steps, "batch_size": batch,
         }  # fmt: skip
         config = TrainConfig(
             tokenizer=args.tokenizer, codes=codes, out=folder, model=model.replace(**change.model), seed=seed, validation=self._held_out(),
