@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,6 +57,9 @@ class IndexConfig(ReadingOptions):
         Number of images that two_stage ranks by cosine.
     thumbnail_size : int
         Pixels per side of the pictures kept for result sheets; 0 for none.
+    precision : str
+        Precision of the forward pass: fp32, bf16, int8, or auto, the faster of the first two on this machine: bf16 only where features
+        agree with those of fp32 on the first images, and never for bits or the head. The gallery keeps it, for what is added, too.
     commit_every : int
         Number of images after which the gallery is written, at least every minute; the same command goes on from there.
     """
@@ -77,6 +81,7 @@ class IndexConfig(ReadingOptions):
     effort: int | None = None
     shortlist: int = 1000
     thumbnail_size: int = 128
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     commit_every: int = 20_000
 
 
@@ -134,6 +139,7 @@ def index(config: IndexConfig) -> None:
     """Run `bigr index`."""
     from ..data.sources import require_source
     from ..gallery import Gallery, GallerySettings
+    from ..gallery.images import first_images
 
     if (config.source is None) == (config.store is None):
         raise ValueError("give --source with images, or --store with a feature store: one of them.")
@@ -152,6 +158,8 @@ def index(config: IndexConfig) -> None:
     if (config.out / DATABASE).is_file():
         gallery = _begun(config, settings, embedder)
     else:
+        first = partial(first_images, config.source, config.split, embedder, config.limit, config.labels)
+        embedder.choose_precision(config.precision, first)
         # many additions are cheap while the index is flat; it is chosen when all images are there
         gallery = Gallery.create(config.out, settings.replaced(index="flat"), embedding=embedder.description)
     try:
@@ -178,6 +186,8 @@ def _begun(config: IndexConfig, settings, embedder):
 
         differing = "; ".join(differences(settings.as_json(), found))
         raise FileExistsError(f"{config.out} holds a gallery of other settings: {differing}. Give another --out, or `bigr add`.")
+    recorded = (gallery.embedding or {}).get("dtype") or "fp32"
+    embedder.set_precision(recorded if config.precision == "auto" else config.precision)
     gallery.check_embedding(embedder.description)
     log.info("%s is there already, with %d images; going on", config.out, len(gallery))
     return gallery
@@ -197,6 +207,7 @@ def add(config: AddConfig) -> None:
 
     gallery = Gallery(config.gallery)
     embedder = embedder_for(gallery, config)
+    embedder.set_precision(embedder.dtype)  # says where that is slow here
     for source in config.sources:
         _add(gallery, embedder, source, config)
     print(described(gallery))

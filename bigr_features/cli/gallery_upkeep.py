@@ -143,7 +143,7 @@ def reindex(config: ReindexConfig) -> None:
         raise ValueError(f"the gallery {config.gallery} does not say which model made it; give --model.")
     layer = config.layer if config.layer is not None or config.model is not None else layer
     settings = gallery.settings.replaced(**fields)
-    embedder = embedder_of(config, settings, name, layer, config.pooling or pooling or "mean")
+    embedder = embedder_of(config, settings, name, layer, config.pooling or pooling or "mean", made.get("dtype") or "fp32")
     embedder.check_index()
     lost = reembed(gallery, embedder, settings, drop_missing=config.drop_missing, batch_size=config.batch_size)
     print((f"removed {len(lost)} whose sources cannot be read; " if lost else "") + described(gallery))

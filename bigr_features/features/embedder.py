@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..nearest.index import chosen_factory
 from ..nearest.settings import GallerySettings, new_index
 from .inputs import image_transform, preprocessing_of
 from .int8 import Computing, precision_of_call
+from .precision import precision_for, warn_if_slow, why_exact
 from .readout import Readout, check_inputs, read_out
 from .store import identity_of
 
@@ -133,15 +134,45 @@ class Embedder:
         num_bits = 8 * widths["bits"] if settings.takes_bits else settings.num_bits or widths["features"]
         new_index(settings, chosen_factory(settings.index, settings.index_metric, 0), widths.get("features"), num_bits)
 
+    def choose_precision(self, asked: str, first: Callable[[int], torch.Tensor]) -> None:
+        """Choose the precision of a new gallery; `description` says which, and why.
+
+        Parameters
+        ----------
+        asked : "auto", "fp32", "bf16" or "int8"
+            auto takes the faster of fp32 and bf16, but fp32 for bits, for the head, and where features in bf16 differ on the first images.
+        first : callable
+            From a number to so many transformed images of the gallery (b, C, H, W), or fewer.
+        """
+
+        def features(precision: dict, count: int) -> dict[str, np.ndarray]:
+            images = first(count)
+            return self._read(images, precision) if len(images) else {}
+
+        facts = precision_for(asked, self.device, self.model, features, exact=why_exact(self.readout), recorded=None)
+        self.dtype, self._precision = facts["precision"], facts
+        self.description |= {"dtype": self.dtype, "precision": facts}
+
+    def set_precision(self, name: str) -> None:
+        """Take the precision of a gallery that is there: "fp32", "bf16" or "int8"; said in the log where it is slow here."""
+        self.dtype, self._precision = name, precision_of_call(name, self.model)
+        self.description["dtype"] = name
+        warn_if_slow(name, self.device, self.model, "gallery")
+
     @torch.inference_mode()
-    def embed(self, images: torch.Tensor) -> dict[str, np.ndarray]:
-        """Transformed images (b, C, H, W) as `features` (b, D) and/or packed `bits`, the arguments of `Gallery.add` and `search`."""
+    def _read(self, images: torch.Tensor, precision: dict) -> dict[str, np.ndarray]:
+        """What the readout names, of transformed images."""
         check_inputs(images, self.model)
         images = images.to(self.device, next(self.model.parameters()).dtype)
-        with evaluating(self.model), self._computing.context(self._precision):
+        with evaluating(self.model), self._computing.context(precision):
             found = read_out(self.model, images, self.readout)
+        return {name: rows.cpu().numpy() for name, rows in found.items()}
+
+    def embed(self, images: torch.Tensor) -> dict[str, np.ndarray]:
+        """Transformed images (b, C, H, W) as `features` (b, D) and/or packed `bits`, the arguments of `Gallery.add` and `search`."""
+        found = self._read(images, self._precision)
         names = {"features": self.readout.names[0] if self.settings.has_features else None, "bits": "bits" if self.readout.bits else None}
-        return {part: found[name].cpu().numpy() for part, name in names.items() if name is not None}
+        return {part: found[name] for part, name in names.items() if name is not None}
 
     def embed_images(self, images: Sequence[Image.Image | str | Path]) -> dict[str, np.ndarray]:
         """Query images, opened or as paths, as `embed` gives them.

@@ -31,7 +31,7 @@ from ..storage.shard_writer import ranks_of_environment
 from .code_reader import CodeReader
 from .inputs import image_transform, preprocessing_of
 from .int8 import Computing
-from .precision import CHOICES, precision_for, recorded_precision
+from .precision import CHOICES, precision_for, recorded_precision, why_exact
 from .readout import Readout, by_depth, check_condition, check_inputs, read_out
 from .settings import ExtractionSettings
 from .store import STORE, FeatureStore
@@ -99,11 +99,7 @@ class Extraction:
 
     def _writer(self, folder: str | Path, name: str, weights: str, recorded: dict | None) -> StoreWriter:
         settings, items = self.settings, self.reader.items
-        exact = None
-        if settings.bits or "bits" in self.readout.names:
-            exact = "bits are exact in fp32"
-        elif HEAD in self.readout.resolved_layers:
-            exact = "the head equals timm's own in fp32"
+        exact = why_exact(self.readout)
         precision = precision_for(settings.precision, self.device, self.model, self._first_features, exact=exact, recorded=recorded)
         return StoreWriter(
             folder,

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..functional.pooling import HEAD
 from ..functional.precision import Precision, choose_precision
 from ..storage.manifests import MANIFEST
+from .readout import Readout
 from .store import STORE
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ def precision_for(
         What the manifest of a store that is continued says.
     """
     if recorded is not None and asked in ("auto", recorded["precision"]):
-        _warn_if_slow(recorded["precision"], device, model)
+        warn_if_slow(recorded["precision"], device, model, "store")
         return recorded
     if asked == "auto" and exact:
         return {**Precision("fp32", asked, None).as_dict(), "why": exact}
@@ -126,7 +128,17 @@ def smallest_cosine(ours: Features, theirs: Features) -> float | None:
     return float(min(found)) if found else None
 
 
-def _warn_if_slow(name: str, device: torch.device, model: nn.Module) -> None:
+def why_exact(readout: Readout) -> str | None:
+    """Why what is read has to be exact, so that auto takes fp32; None where it need not be."""
+    if "bits" in readout.names:
+        return "bits are exact in fp32"
+    return "the head equals timm's own in fp32" if HEAD in readout.resolved_layers else None
+
+
+def warn_if_slow(name: str, device: torch.device, model: nn.Module, what: str) -> None:
+    """Say by how much the precision of a store or gallery that is continued is the slow one here, if it is."""
+    if name != "bf16":
+        return
     faster = choose_precision("auto", device, model)
-    if name == "bf16" and faster.name != name:
-        log.warning("the store was begun in bf16 and goes on so, though that takes %.1f times as long as fp32 here", faster.ratio)
+    if faster.name != name:
+        log.warning("the %s was begun in bf16 and goes on so, though that takes %.1f times as long as fp32 here", what, faster.ratio)

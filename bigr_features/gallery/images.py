@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..data.folder_changes import stamp_of
 from ..data.folders import image_suffixes
@@ -143,6 +144,12 @@ def reader_of(
     if len(reader.items) == 0:
         raise FileNotFoundError(f"{source} (split {split!r}) holds no image; give a folder with {some(image_suffixes())} files.")
     return reader
+
+
+def first_images(source: str | Path, split: str, embedder: Embedder, limit: int | None, labelled: bool, count: int) -> torch.Tensor:
+    """The first `count` images of a source that can be read, transformed (b, C, H, W); those that cannot are left to `add_images`."""
+    reader = reader_of(source, split, limit, embedder, 0, labelled)
+    return reader[np.arange(min(count, len(reader.items)))].images
 
 
 def _commit(gallery: Changes, items: Items, description: dict, rows: list[tuple], vectors: list[dict], report: AddReport) -> None:

@@ -20,6 +20,8 @@ from .hits import Hits
 
 log = logging.getLogger(__name__)
 
+NOT_COMPARED = ("weights", "precision")  # of an embedding: where weights lay, and why its `dtype` was taken
+
 
 class Queries(Contents):
     """A gallery that can be searched; see `Gallery`."""
@@ -29,7 +31,7 @@ class Queries(Contents):
         if self.embedding is None or other is None:
             return
         sides = (with_preprocessing(side) for side in (other, self.embedding))
-        ours, theirs = ({key: value for key, value in sorted(side.items()) if key != "weights"} for side in sides)
+        ours, theirs = ({key: value for key, value in sorted(side.items()) if key not in NOT_COMPARED} for side in sides)
         differing = differences(ours, theirs)
         if differing:
             raise ValueError(f"the gallery {self.folder} was made in another way: {'; '.join(differing)}. Query it with what made it.")

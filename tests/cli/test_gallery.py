@@ -134,3 +134,35 @@ def test_help(name, capsys):
         main([name, "--help"])
     assert not ended.value.code
     assert "gallery" in capsys.readouterr().out
+
+
+def test_a_gallery_keeps_the_precision_it_was_begun_in(run, place):
+    """auto measures, and says what it took and why; what is named is taken, recorded, and used for whatever comes later."""
+    measured = Gallery(place / "g").embedding["precision"]
+    assert measured["asked"] == "auto"
+    assert measured["bf16_over_fp32_time"] > 0
+    assert measured["precision"] == "fp32" or measured["cosine_to_fp32"] >= 0.999
+    line = "index --model bigr_nano.fashion_mnist --source images --out halves --limit 6 --device cpu --threads 1"
+    run(f"{line} --precision bf16")
+    made = Gallery(place / "halves").embedding
+    assert (made["dtype"], made["precision"]["asked"]) == ("bf16", "bf16")
+    assert made["precision"]["cosine_to_fp32"] > 0.98
+    assert "0 added" in run(line)  # auto goes on in bf16
+    with pytest.raises(SystemExit):
+        run(f"{line} --precision fp32")
+    assert "2 added" in run("add halves more --device cpu")
+    assert "more/0.png" in run("search halves more/0.png --k 1 --device cpu")
+
+
+def test_bits_and_heads_are_made_in_fp32(run, place):
+    run("index --model bigr_nano.fashion_mnist --source more --out codes --metric hamming --device cpu --threads 1")
+    run("index --model test_vit --random --source more --out heads --device cpu --threads 1")
+    for name, why in (("codes", "bits are exact in fp32"), ("heads", "the head equals timm's own in fp32")):
+        made = Gallery(place / name).embedding
+        assert (made["dtype"], made["precision"]["why"]) == ("fp32", why)
+
+
+def test_a_precision_that_does_not_exist_is_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        run("index --model bigr_nano.fashion_mnist --source more --out other --precision fp8")
+    assert "fp8" in capsys.readouterr().err
