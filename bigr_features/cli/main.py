@@ -154,7 +154,8 @@ def _starting_point(name: str, settings: type, args: list[str]):
 
 def _with_sampling_preset(settings, args: list[str]):
     """Settings of a command that draws, with those of its --preset for every option that was not named, be it with its default value."""
-    if getattr(settings, "preset", None) is None:
+    preset = getattr(settings, "preset", None)
+    if preset is None:
         return settings
     from ..sampling.presets import preset_settings
     from ..sampling.settings import SamplingSettings
@@ -162,7 +163,7 @@ def _with_sampling_preset(settings, args: list[str]):
     if not isinstance(settings, SamplingSettings):  # presets of models have been read before
         return settings
     names = [field.name for field in dataclasses.fields(SamplingSettings) if _is_named(args, field.name)]
-    return dataclasses.replace(settings, **preset_settings(settings.preset, {name: getattr(settings, name) for name in names}))
+    return dataclasses.replace(settings, **preset_settings(preset, {name: getattr(settings, name) for name in names}))
 
 
 def _is_named(args: list[str], name: str) -> bool:
