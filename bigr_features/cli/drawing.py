@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..data.pixels import to_pil
+from ..functional.inference import autocast
+from ..functional.precision import choose_precision
 from ..functional.printing import one_line
 from ..functional.progress import progress
 from ..plots import pictures
@@ -66,7 +68,9 @@ class Session(Generic[C]):
         steps = generator.num_tokens if generator.causal else self.settings["num_reveal_steps"] or SamplingSettings.num_reveal_steps
         images: list[Tensor] = []
         seen: list = []
-        with progress(total=len(parts) * passes * steps, unit="step", desc=self.command) as bar:
+        device = next(self.model.parameters()).device
+        choose_precision(self.config.precision, device, self.model.generator)  # says where it is the slow one
+        with autocast(device, self.config.precision), progress(total=len(parts) * passes * steps, unit="step", desc=self.command) as bar:
 
             def on_step(step) -> None:
                 seen.append(step.step)
@@ -76,7 +80,7 @@ class Session(Generic[C]):
                     self.steps.append(step)
 
             for part in parts:
-                images.append(function(part, {**self.settings, "seeds": self.seeds[part], "on_step": on_step}).cpu())
+                images.append(function(part, {**self.settings, "seeds": self.seeds[part], "on_step": on_step}).float().cpu())
                 seen.clear()
                 bar.update(len(images) * passes * steps - bar.n)
         return torch.cat(images)
@@ -120,6 +124,7 @@ class Session(Generic[C]):
             **self._identity,
             **self.settings,
             "num_reveal_steps": steps,
+            "precision": self.config.precision,
         }
 
 

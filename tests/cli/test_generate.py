@@ -224,3 +224,17 @@ def test_help_names_every_option(name, capsys):
     text = capsys.readouterr().out
     for option in ("--seed", "--num-reveal-steps", "--guidance-scale", "--order", "--bits", "--out"):
         assert option in text
+
+
+def test_a_picture_says_which_precision_it_was_drawn_in(tmp_path, capsys):
+    made = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / f"{precision}.png"
+        main(["generate", "--labels", "3", "--out", str(out), "--preset", "fastest", "--precision", precision, "--device", "cpu"])
+        with Image.open(out) as picture:
+            assert read_settings(out)["precision"] == precision
+            made[precision] = np.asarray(picture.convert("L"), dtype=float)
+    assert 0 < np.abs(made["fp32"] - made["bf16"]).mean() < 40
+    with pytest.raises(SystemExit):
+        main(["generate", "--precision", "fp16"])
+    assert "fp16" in capsys.readouterr().err
