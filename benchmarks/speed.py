@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from plain_bigr import PlainBiGR
+from speed_evaluators import evaluators
+from speed_timing import alternated, matmul_rate
 from threadpoolctl import threadpool_limits
 
-from bigr_features import BiGR, LinearProbe, extract_features
+from bigr_features import BiGR, extract_features
 from bigr_features.data import load_sample
 from bigr_features.evaluate.reports import environment, write_json
 from bigr_features.features.inputs import model_inputs
@@ -44,7 +43,6 @@ from bigr_features.train.optimizer import build_optimizer
 PARTS = ("extraction", "sampling", "decode", "training", "evaluators")
 BLOCKS_OF_L = 4  # of bigr_l's 24: a whole one does not fit the minutes of a default run
 CPU = torch.device("cpu")
-Calls = dict[str, Callable[[], object]]
 
 
 def main() -> None:
@@ -85,44 +83,6 @@ def main() -> None:
             "environment": environment(),
         }
         write_json(args.out / f"speed_{part}.json", result)
-
-
-def alternated(what: str, calls: Calls, rounds: int, floors: dict[str, float] | None = None, **facts) -> list[dict]:
-    """A row for each call; the first one is the plain one."""
-    cpu: dict[str, list[float]] = {name: [] for name in calls}
-    wall: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):  # the first round warms up
-        for name, call in calls.items():
-            start = time.process_time(), time.perf_counter()
-            call()
-            if number:
-                cpu[name].append(time.process_time() - start[0])
-                wall[name].append(time.perf_counter() - start[1])
-    plain = cpu[next(iter(calls))]
-    rows = []
-    for name, seconds in cpu.items():
-        floor = (floors or {}).get(name)
-        rows.append({
-            "what": what,
-            "variant": name,
-            "cpu_seconds": statistics.median(seconds),
-            "wall_seconds": statistics.median(wall[name]),
-            "ratio": statistics.median(a / b for a, b in zip(seconds, plain, strict=True)),
-            "floor_seconds": floor,
-            "floor_share": None if floor is None else floor / statistics.median(seconds),
-            **facts,
-        })  # fmt: skip
-    return rows
-
-
-def matmul_rate(dtype: torch.dtype, size: int = 1024) -> float:
-    """Multiplications a CPU second, in units of 1e9, of a product of (size, size) matrices."""
-    a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
-    a @ b
-    start = time.process_time()
-    for _ in range(5):
-        a @ b
-    return 5 * size**3 / 1e9 / (time.process_time() - start)
 
 
 def configs() -> dict[str, tuple[GeneratorConfig, int]]:
@@ -318,82 +278,6 @@ def decode(rounds: int, rates: dict[str, float]) -> list[dict]:
     }
     difference = (of("bf16").float() - of("fp32")).abs().max().item()
     return alternated("bigr_nano: decode", calls, rounds, images=32, largest_difference_bf16=difference)
-
-
-def evaluators(rounds: int, rates: dict[str, float]) -> list[dict]:
-    """A linear probe of one C beside scikit-learn's, and one query of exact search beside faiss; in place of plain code, those."""
-    import warnings
-
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    rows = []
-    for name, (X, y) in data_sets().items():
-
-        def peer(dtype=np.float32, X=X, y=y, **options):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                Z = StandardScaler().fit_transform(X.astype(dtype))
-                return LogisticRegression(C=1.0, **{"max_iter": 200, **options}).fit(Z, y)
-
-        def probe(X=X, y=y):
-            return LinearProbe(Cs=(1.0,)).fit(X, y)
-
-        Z = StandardScaler().fit_transform(X.astype(np.float64))
-        least = objective(peer(np.float64, max_iter=5000, tol=1e-8), Z, y)
-        calls = {"scikit-learn": peer, "scikit-learn, tol=1e-6": partial(peer, tol=1e-6, max_iter=5000), "LinearProbe": probe}
-        reached = {name: call().objective_ if call is probe else objective(call(), Z, y) for name, call in calls.items()}
-        above = {name: value / least - 1 for name, value in reached.items()}
-        rows += alternated(f"probe, {name} {X.shape[0]} x {X.shape[1]}", calls, rounds, objective_above_minimum=above)
-    return rows + one_query(rounds)
-
-
-def objective(model, Z: np.ndarray, y: np.ndarray) -> float:
-    """Mean cross-entropy plus penalty of scikit-learn's fit, nats, at C = 1."""
-    from scipy.special import log_softmax
-
-    log_p = log_softmax(Z @ model.coef_.T.astype(np.float64) + model.intercept_, axis=1)
-    place = np.searchsorted(model.classes_, y)
-    return float(-log_p[np.arange(len(y)), place].mean() + np.square(model.coef_, dtype=np.float64).sum() / (2 * len(y)))
-
-
-def data_sets() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Six kinds of features: easy, hard, wide, tall, imbalanced and real."""
-    from sklearn.datasets import load_digits
-
-    draw = np.random.default_rng(0)
-
-    def clusters(count, width, classes, apart, shares=None):
-        y = draw.choice(classes, count, p=shares)
-        return (draw.normal(size=(classes, width))[y] * apart + draw.normal(size=(count, width))).astype(np.float32), y
-
-    digits = load_digits()
-    return {
-        "easy": clusters(2000, 128, 10, 1.0),
-        "hard": clusters(2000, 128, 10, 0.1),
-        "wide": clusters(400, 1024, 5, 0.3),
-        "tall": clusters(20000, 32, 10, 0.5),
-        "imbalanced": clusters(3000, 128, 4, 0.3, [0.94, 0.02, 0.02, 0.02]),
-        "real": (digits.data.astype(np.float32), digits.target),
-    }
-
-
-def one_query(rounds: int, count: int = 50_000, width: int = 256) -> list[dict]:
-    import faiss
-
-    from bigr_features.nearest.exact import FlatRows
-
-    draw = np.random.default_rng(0)
-    rows = draw.normal(size=(count, width)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    index, ours = faiss.IndexFlatIP(width), FlatRows(rows, hamming=False)
-    index.add(rows)
-    query = rows[:1]
-    calls = {
-        "faiss": lambda: [index.search(query, 10) for _ in range(10)],
-        "FlatRows": lambda: [ours.search(query, 10, None) for _ in range(10)],
-    }
-    return alternated(f"10 times one query of {count:,}", calls, rounds)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def beside_plain_section(table: Callable, number: Callable, made_by: Callable) -
     )
     return "\n\n".join(
         [
-            "Beside the paper written down in plain PyTorch (`plain_bigr.py`, fp32; of evaluators: scikit-learn and faiss), the same "
+            "Beside the paper written down in plain PyTorch (`plain_bigr.py`, fp32; of evaluators: scikit-learn, faiss, openTSNE), the same "
             "weights, in one process, calls alternating, one thread, in CPU seconds. *Of plain*: the median ratio to the first line of "
             "each group. *Times the floor*: the time over that of the counted multiplications at the rate of a large matrix product in "
             "the same precision. Other programs shared the core, so wall seconds (in the files) say little. Estimators stop by their own "
@@ -158,7 +158,7 @@ def draw(path: Path) -> None:
     panels[-1].set_xlim(0.2, 50)
     panels[-1].set_xticks([0.25, 0.5, 1, 2, 4, 8, 16, 32], ["0.25", "0.5", "1", "2", "4", "8", "16", "32"])
     panels[-1].minorticks_off()
-    panels[-1].set_xlabel("CPU seconds over those of the plain implementation (evaluators: of scikit-learn and faiss)", fontsize=8)
+    panels[-1].set_xlabel("CPU seconds over those of the plain implementation (evaluators: of scikit-learn, faiss, openTSNE)", fontsize=8)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -49,7 +49,7 @@ class PlotConfig:
     metric : str, optional
         euclidean, cosine, or hamming for bits under UMAP.
     backend : str
-        Library of t-SNE: sklearn (default) or opentsne.
+        Library of t-SNE: auto (default; opentsne where it is installed, the faster one), sklearn or opentsne.
     highlight : tuple of str
         Up to ten classes in colour over grey, by name or label; the ten largest by default where there are more than ten.
     columns : int
@@ -75,7 +75,7 @@ class PlotConfig:
     perplexity: float | None = None
     n_neighbors: int | None = None
     metric: str | None = None
-    backend: Literal["sklearn", "opentsne"] | None = None
+    backend: Literal["auto", "sklearn", "opentsne"] | None = None
     highlight: tuple[str, ...] = ()
     columns: int = 4
     title: str = ""

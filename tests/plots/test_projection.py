@@ -110,6 +110,14 @@ def test_what_cannot_be_drawn_is_refused(features, settings, error, message):
         embed(features, **settings)
 
 
+def test_auto_takes_what_is_installed_and_says_so(monkeypatch):
+    x, _ = groups()
+    pytest.importorskip("openTSNE")
+    assert embed(x, perplexity=10).settings["backend"] == "opentsne"
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    assert embed(x, perplexity=10).settings["backend"] == "sklearn"
+
+
 @pytest.mark.parametrize(("method", "backend", "module"), [("umap", "sklearn", "umap"), ("tsne", "opentsne", "openTSNE")])
 def test_a_missing_extra_names_its_install_command(monkeypatch, method, backend, module):
     monkeypatch.setitem(sys.modules, module, None)
