@@ -10,6 +10,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..backbones.backbone import BiGRBackbone
 from ..checkpoints import fingerprint
 from ..data.item_reader import Batch, ItemReader
 from ..data.read_ahead import check_workers, read_batches
+from ..functional.compiling import check_compiler, compiled, repeated_blocks
 from ..functional.inference import evaluating
 from ..functional.int8 import check_int8
 from ..functional.pooling import HEAD
@@ -77,6 +80,11 @@ class Extraction:
             raise ValueError(f"precision={settings.precision!r} is unknown; choose one of {', '.join(CHOICES)}.")
         if settings.precision == "int8":
             check_int8(self.device)
+        if settings.compile:
+            if "int8" in (settings.precision, (recorded_precision(folder) or {}).get("precision")):
+                raise ValueError("compile does not go with int8, whose layers have kernels of their own; leave one of them out.")
+            check_compiler(self.device)
+            self._blocks = repeated_blocks(model.generator.trunk if isinstance(model, BiGRBackbone) else model)
         asked = settings.layers, settings.pooling, settings.bits, settings.mask_ratio, settings.sample_bits, settings.seed
         readout = Readout(*asked).resolved(model)
         self.readout = replace(readout, layers=tuple(by_depth(readout.resolved_layers)))
@@ -139,7 +147,8 @@ class Extraction:
         total = sum(len(chunk) for _, chunk in batches)
         model_cores = torch.get_num_threads() if self.device.type == "cpu" else 1
         readers = read_batches(self.reader, [chunk for _, chunk in batches], self.settings.num_workers, model_cores)
-        with evaluating(self.model), progress_of(total=total, unit="image", desc="features", shown=progress) as bar:
+        compiling = compiled(self._blocks) if self.settings.compile else nullcontext()
+        with evaluating(self.model), compiling, progress_of(total=total, unit="image", desc="features", shown=progress) as bar:
             parts = _Parts()
             for i, ((shard, chunk), batch) in enumerate(zip(batches, readers, strict=True)):
                 parts.add(batch, self._features(batch, self.precision))

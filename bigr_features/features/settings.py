@@ -44,6 +44,9 @@ class ExtractionSettings:
         Precision of the forward pass: fp32, bf16, or auto, the faster one on this machine: bf16 only where features agree with those of
         fp32 (a cosine of at least 0.999 on the first images) and no bits are kept; or int8, the linear layers in 8-bit integers, on a CPU
         only: faster still, and coarser. The store says how near. It keeps the precision it was begun in.
+    compile : bool
+        Compile the model's blocks (torch.compile, which needs a C++ compiler): half a minute at first, less the next time, and then 5 to
+        15 % faster on a CPU, so for tens of thousands of images. fp32 and bf16 only.
     image_size : int, optional
         Side of the inputs in pixels, for models that take any size.
     batch_size : int
@@ -70,6 +73,7 @@ class ExtractionSettings:
     sample_bits: bool = False
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    compile: bool = False
     image_size: int | None = None
     batch_size: int = 64
     shard_size: int = 2048

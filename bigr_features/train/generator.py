@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import checkpoints
 from ..data import open_images
+from ..functional.compiling import check_compiler
 from ..functional.inference import autocast, in_chunks
 from ..functional.masking import check_mask_distribution
 from ..functional.progress import progress
@@ -110,6 +111,7 @@ def train(config: TrainConfig) -> Path:
         teach_classes(start, model, data.captions, data.classes, train_items, config.seed)
     model.trunk.grad_checkpointing = config.grad_checkpointing
     if config.compile:
+        check_compiler(device)
         model.trunk.compile()
         getattr(model.head, "denoiser", model.head).compile(dynamic=True)
     paired = config.two_view_weight > 0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..data import ImageSet, open_images
 from ..evaluate import reconstruction as metrics
+from ..functional.compiling import check_compiler
 from ..functional.inference import autocast
 from ..functional.progress import progress
 from ..models.image_tokenizer import ImageTokenizer
@@ -85,6 +86,7 @@ def train_tokenizer(config: TrainTokenizerConfig, perceptual: nn.Module | None =
     optimizer = build_optimizer(model, config.learning_rate, config.weight_decay)
     module = Autoencode(model, config.precision)
     if config.compile:
+        check_compiler(device)
         model.encoder.compile()
         model.decoder.compile()
     module = accelerator.prepare(module)

@@ -30,6 +30,7 @@ from bigr_features.features.inputs import image_transform, model_inputs, preproc
 from bigr_features.features.readout import item_generator
 from bigr_features.features.store import FeatureStore
 from bigr_features.functional import precision
+from bigr_features.functional.compiling import COMPILERS
 from bigr_features.functional.masking import lowest
 
 from ..processes import kill_when, start
@@ -216,6 +217,16 @@ def test_bf16_is_close_to_fp32(vit, tmp_path):
     assert cosine.min() > 0.999
     with pytest.raises(ValueError, match="dtype is 'fp32' there and 'bf16' here"):
         stores[0].check_compatible(stores[1])
+
+
+@pytest.mark.skipif(all(shutil.which(name) is None for name in COMPILERS), reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_give_the_same_features(bigr, store, tmp_path):
+    compiled = extract_to_store(bigr, tmp_path, replace(DIGITS, compile=True, limit=24), progress=False)
+    for name in compiled.names:
+        rows = dict(zip(store.ids, store.features(name)[:], strict=True))
+        expected = np.stack([rows[item] for item in compiled.ids])
+        np.testing.assert_allclose(compiled.features(name)[:], expected, rtol=0, atol=1e-5)
+    assert all(block._compiled_call_impl is None for block in bigr.generator.trunk.blocks)
 
 
 @pytest.mark.parametrize(
@@ -479,6 +490,7 @@ def test_only_broken_images_are_an_error(bigr, tmp_path):
         (dict(condition="cat"), "condition='cat'; give null, label, or a class index"),
         (dict(condition="99999"), "label 99999 is out of range"),
         (dict(precision="fp8"), "precision='fp8'"),
+        (dict(precision="int8", compile=True), "compile does not go with int8"),
         (dict(image_size=64), "built for 32 x 32"),
         (dict(batch_size=0), "batch_size=0"),
         (dict(shard_size=0), "shard_size=0"),
