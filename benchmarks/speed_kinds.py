@@ -73,7 +73,7 @@ def main() -> None:
         "images": IMAGES,
         "steps": STEPS,
         "narrow": NARROW,
-        "share_of_bf16_with_avx2": 1 / SHARE,
+        "bf16_share": 1 / SHARE,
     }
     write_json(
         args.out / "speed_kinds.json", {"benchmark": "speed_kinds", "protocol": protocol, "rows": rows, "environment": environment()}

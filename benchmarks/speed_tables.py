@@ -60,6 +60,7 @@ def beside_plain_section(table: Callable, number: Callable, made_by: Callable) -
             *([near] if near else []),
             made_by(*(f"speed_{part}" for part in PARTS)),
             *([grown] if (grown := growth_of_extraction(table, number, made_by)) else []),
+            *([kinds] if (kinds := kinds_of_processor(table, number, made_by)) else []),
         ]
     )
 
@@ -97,6 +98,34 @@ def growth_of_extraction(table: Callable, number: Callable, made_by: Callable) -
             "Codes to features in fp32, over tokens (nano) and width:",
             table(["what", "variant", "CPU ms an image", "of plain", "MiB a call adds"], sizes),
             made_by("speed_growth"),
+        ]
+    )
+
+
+def kinds_of_processor(table: Callable, number: Callable, made_by: Callable) -> str:
+    """The table of speed_kinds.json; nothing without it."""
+    path = RESULTS / "speed_kinds.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text())
+    rows = [
+        [
+            row["kind"],
+            row["command"],
+            *(f"{row['cpu_seconds'][name]:.1f}" for name in ("no option", "fp32", "bf16")),
+            number(row["over_best"]),
+        ]
+        for row in found["rows"]
+    ]
+    protocol = found["protocol"]
+    return "\n\n".join(
+        [
+            "Commands without a precision, which then choose it by measuring, beside both named by hand, in CPU seconds, medians of "
+            f"{protocol['rounds']}, {protocol['images']:,} images or {protocol['steps']} steps of `bigr_nano`. *AVX2 only*: the same "
+            f"processor, kept from wider instructions by {' '.join(f'`{name}={value}`' for name, value in protocol['narrow'].items())}; "
+            f"bf16 ran there on {protocol['bf16_share']:.3g} of the work, its time scaled up.",
+            table(["processor", "command", "no option", "fp32", "bf16", "no option over the best"], rows),
+            made_by("speed_kinds"),
         ]
     )
 
