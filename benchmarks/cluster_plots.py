@@ -103,7 +103,7 @@ def purest_layer(model: torch.nn.Module, sample: Sample, items: int) -> int:
 
 def draw(features: dict[str, np.ndarray], labels: np.ndarray, path: Path, **settings) -> list[dict]:
     """Write the picture, print the scores, and return a row for each panel."""
-    figure, embeddings, scores = plot_features(features, labels, **settings)
+    figure, embeddings, scores = plot_features(features, labels, backend="sklearn", **settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path.with_suffix(".png"), dpi=150)
     for name in features:
