@@ -53,7 +53,7 @@ def test_a_config_is_given_back_and_changed(runs):
 
 
 def test_resuming(runs):
-    args = ("train", "--config", "generator/config.json", "--out", "resumed")
+    args = ("train", "--config", "generator/config.json", "--out", "resumed", "--schedule", "constant")
     assert command(*args, folder=runs).returncode == 0
     refused = command(*args, folder=runs)
     assert refused.returncode == 1
